@@ -1,0 +1,1 @@
+"""The only importer of redis: keys, scripts, typed answers."""
