@@ -1,0 +1,66 @@
+# All that is needed on a fresh machine: Python 3.11 or newer and make. Everything else goes into .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+.PHONY: demo
+demo: $(VENV)/.with-embedded ## Watch a job go on while its worker and an edge are killed
+	@$(BIN)/orbit demo
+
+.PHONY: test
+test: $(VENV)/.with-test ## All tests but those that need Debian's redis-server
+	$(PYTEST) tests -m "not system and not debian" -n auto --dist loadfile
+	$(PYTEST) tests -m "system and not debian"
+
+.PHONY: debian
+debian: $(VENV)/.with-test ## The tests against the Redis at ORBIT_TEST_REDIS_URL
+	$(PYTEST) tests -m debian
+
+.PHONY: lint
+lint: $(VENV)/.with-lint ## Ruff
+	$(BIN)/ruff check .
+
+.PHONY: types
+types: $(VENV)/.with-lint ## mypy --strict
+	$(BIN)/mypy
+
+.PHONY: imports
+imports: $(VENV)/.with-lint ## The import rules
+	$(BIN)/lint-imports
+
+.PHONY: wheel
+wheel: $(VENV)/.with-lint ## Build the wheel, install it in an environment of its own, start it there
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(PYTHON) -m venv --clear build/wheel
+	build/wheel/bin/python -m pip install --quiet --disable-pip-version-check "$$(echo dist/*.whl)[embedded]"
+	cd build && wheel/bin/orbit --version && wheel/bin/orbit demo --size-mb 4
+
+.PHONY: bench
+bench: $(VENV)/.with-test ## The measurements of benchmarks/
+	$(BIN)/python -m benchmarks
+
+.PHONY: check
+check: test lint types imports wheel ## All that needs no Debian package
+
+.PHONY: clean
+clean: ## Remove what was made
+	rm -rf $(VENV) build dist
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Orbit needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each extra of pyproject.toml; made anew when that changes.
+$(VENV)/.with-%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	@touch $@
