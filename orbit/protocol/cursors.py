@@ -1,7 +1,8 @@
 """Cursors: places in a transaction's log.
 
-A cursor names an entry by its seq *and* its epoch, so that the log can tell whether it still holds the very history that
-a client saw (as Raft checks a log by index and term). Its text, `<seq>-<epoch>`, is also the entry's id in the stream.
+A cursor names an entry by its seq *and* its epoch, so that the log can tell whether it still holds the very history
+that a client saw (as Raft checks a log by index and term). Its text, `<seq>-<epoch>`, is also the entry's id in the
+stream.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The messages of the WebSocket protocol, as values.
 
 What a client says and what an edge answers, field by field as protocol.md names them. `data`, `view` and `result` are
-plain values here (JSON values plus bytes). A field that is absent on the wire is None, or `ABSENT` where null is a value of its own.
+plain values here (JSON values plus bytes). A field that is absent on the wire is None, or `ABSENT` where null is a
+value of its own.
 """
 
 from __future__ import annotations
@@ -67,9 +68,10 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A message that was read but means nothing: to be answered with `error` `bad_request` (or `too_large`).
+    """A message that was read but means nothing: to be answered with `error`, its `code` and its `op`.
 
-    `op`, `tx` and `mid` are what could be told of it, None where it couldn't.
+    `op`, `tx` and `mid` are what could be told of it, None where it couldn't; `tx` is None wherever `op` is. A `send`
+    whose `tx` and `mid` are known was certainly not stored, so its answer is a `rejected` without cursor.
     """
 
     op: str | None
