@@ -1,0 +1,106 @@
+"""The proxy does what the tests that use it rely on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.proxy import Proxy
+
+
+class Echo:
+    """A server that answers each line and remembers what it read."""
+
+    def __init__(self) -> None:
+        self.read: list[bytes] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            self.read.append(line)
+            writer.write(b"did " + line)
+            await writer.drain()
+        writer.close()
+
+
+async def rest(reader: asyncio.StreamReader, count: int = -1) -> bytes:
+    """What still comes before the connection ends, however it ends (at most `count` bytes)."""
+    try:
+        return await reader.read(count)
+    except ConnectionError:
+        return b""
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[tuple[Echo, Proxy]]:
+    handler = Echo()
+    server = await asyncio.start_server(handler.serve, "127.0.0.1", 0)
+    async with Proxy(port=server.sockets[0].getsockname()[1]) as proxy:
+        yield handler, proxy
+    server.close()
+
+
+async def test_passes_bytes_both_ways(echo: tuple[Echo, Proxy]) -> None:
+    _, proxy = echo
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(b"one\n")
+    assert await reader.readline() == b"did one\n"
+    writer.close()
+
+
+async def test_a_cut_request_is_done_and_its_reply_lost(echo: tuple[Echo, Proxy]) -> None:
+    handler, proxy = echo
+    cut = proxy.cut_after(b"two")
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(b"one\n")
+    assert await reader.readline() == b"did one\n"
+    writer.write(b"t")
+    writer.write(b"wo\n")
+    assert await rest(reader) == b"", "the reply must be lost"
+    await cut.done.wait()
+    assert handler.read == [b"one\n", b"two\n"]
+    writer.close()
+
+
+async def test_a_cut_happens_once(echo: tuple[Echo, Proxy]) -> None:
+    _, proxy = echo
+    cut = proxy.cut_after(b"two")
+    for expected in (b"", b"did two\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"two\n")
+        assert await rest(reader, len(expected) or -1) == expected
+        writer.close()
+    assert cut.done.is_set()
+
+
+async def test_drop_all_breaks_connections(echo: tuple[Echo, Proxy]) -> None:
+    _, proxy = echo
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(b"one\n")
+    await reader.readline()
+    proxy.drop_all()
+    assert await rest(reader) == b""
+    writer.close()
+
+
+async def test_what_is_held_passes_after_release(echo: tuple[Echo, Proxy]) -> None:
+    _, proxy = echo
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    proxy.hold()
+    writer.write(b"one\n")
+    reading = asyncio.ensure_future(reader.readline())
+    done, _ = await asyncio.wait({reading}, timeout=0.05)
+    assert not done
+    proxy.release()
+    assert await reading == b"did one\n"
+    writer.close()
+
+
+async def test_rewrites_what_the_server_says(echo: tuple[Echo, Proxy]) -> None:
+    _, proxy = echo
+    proxy.rewrite = lambda data: data.replace(b"did", b"saw")
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(b"one\n")
+    assert await reader.readline() == b"saw one\n"
+    writer.close()
