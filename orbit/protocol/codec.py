@@ -34,7 +34,8 @@ class Codec(ABC):
         Raises:
             ProtocolError: The frame can't be read at all: close with 4400. Nothing else is ever raised.
         """
-        return [wire.read_client(raw, self._read_value) for raw in wire.split(self._read(frame, text))]
+        parsed, read_value = self._read(frame, text)
+        return [wire.read_client(raw, read_value) for raw in wire.split(parsed)]
 
     def decode_edge(self, frame: str | bytes, *, text: bool | None = None) -> list[EdgeMessage]:
         """What an edge said in one frame. Messages of a type that this version doesn't know are left out.
@@ -42,7 +43,8 @@ class Codec(ABC):
         Raises:
             ProtocolError: The frame, or a message in it, means nothing.
         """
-        messages = (wire.read_edge(raw, self._read_value) for raw in wire.split(self._read(frame, text)))
+        parsed, read_value = self._read(frame, text)
+        messages = [wire.read_edge(raw, read_value) for raw in wire.split(parsed)]
         return [message for message in messages if message is not None]
 
     def encode(self, message: EdgeMessage) -> bytes:
@@ -69,19 +71,15 @@ class Codec(ABC):
             head["error"] = {"type": error.type, "message": error.message}
         return self._write(head) if result is None else self._splice(head, "result", result)
 
-    def _read(self, frame: str | bytes, text: bool | None) -> object:
+    def _read(self, frame: str | bytes, text: bool | None) -> tuple[object, wire.ReadValue]:
         came_as_text = isinstance(frame, str) if text is None else text
         if came_as_text is not self.text:
             raise ProtocolError(f"{self.subprotocol} has {'text' if self.text else 'binary'} frames")
         return self._parse(frame)
 
     @abstractmethod
-    def _parse(self, frame: str | bytes) -> object:
-        """The raw object of a frame; raises ProtocolError alone."""
-
-    @abstractmethod
-    def _read_value(self, raw: object) -> Value:
-        """The value of a raw one; raises BadRequest alone."""
+    def _parse(self, frame: str | bytes) -> tuple[object, wire.ReadValue]:
+        """The raw object of a frame, and what makes values of its parts; raises ProtocolError alone."""
 
     @abstractmethod
     def _write_value(self, value: Value) -> object:

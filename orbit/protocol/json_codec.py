@@ -15,6 +15,7 @@ from orbit.errors import BadRequest, ProtocolError
 from orbit.protocol.codec import Codec
 from orbit.protocol.messages import Value
 from orbit.protocol.values import INT_MAX, NESTING, check_value, unpack
+from orbit.protocol.wire import ReadValue
 
 BYTES_KEY = "$bytes"
 
@@ -31,10 +32,10 @@ def json_loads(text: str | bytes, *, what: str = "body") -> Value:
         BadRequest: It is no JSON, or no value that Orbit takes. Nothing else is ever raised.
     """
     try:
-        raw = _parse(text)
+        raw = _parse(_text(text))
     except ProtocolError as error:
         raise BadRequest(f"{what}: {error}") from None
-    return _read(raw, what)
+    return _read_escaped(raw, what)
 
 
 def transcode(packed: bytes) -> bytes:
@@ -50,11 +51,9 @@ class JsonCodec(Codec):
     subprotocol: ClassVar[str] = "orbit.v1.json"
     text: ClassVar[bool] = True
 
-    def _parse(self, frame: str | bytes) -> object:
-        return _parse(frame)
-
-    def _read_value(self, raw: object) -> Value:
-        return _read(raw, "data")
+    def _parse(self, frame: str | bytes) -> tuple[object, ReadValue]:
+        text = _text(frame)
+        return _parse(text), _read_escaped if "$" in text or "\\u0024" in text else _read_plain
 
     def _write_value(self, value: Value) -> object:
         return _escape(value)
@@ -66,13 +65,16 @@ class JsonCodec(Codec):
         return b'%b,"%b":%b}' % (_dump(raw)[:-1], name.encode(), transcode(packed))
 
 
-def _parse(text: str | bytes) -> object:
+def _text(frame: str | bytes) -> str:
     try:
-        if isinstance(text, bytes):
-            text = text.decode()
-        return _decode(text)
+        return frame.decode() if isinstance(frame, bytes) else frame
     except UnicodeDecodeError:
         raise ProtocolError("not UTF-8") from None
+
+
+def _parse(text: str) -> object:
+    try:
+        return _decode(text)
     except json.JSONDecodeError as error:
         raise ProtocolError(f"not JSON: {error.msg} at character {error.pos}") from None
     except RecursionError:
@@ -121,7 +123,12 @@ def _escape(value: Value) -> Value:
     return value
 
 
-def _read(raw: object, what: str) -> Value:
+def _read_plain(raw: object) -> Value:
+    check_value(raw)
+    return raw
+
+
+def _read_escaped(raw: object, what: str = "data") -> Value:
     value = _unescape(raw, NESTING + 1, what)
     check_value(value, what=what)
     return value

@@ -11,9 +11,15 @@ from orbit.errors import ProtocolError
 from orbit.protocol.codec import Codec
 from orbit.protocol.messages import Value
 from orbit.protocol.values import check_value
+from orbit.protocol.wire import ReadValue
 
 _pack = cast(Callable[[Any], bytes], msgpack.Packer(autoreset=True).pack)
 _FIXMAP = 0x80
+
+
+def _checked(raw: object) -> Value:
+    check_value(raw)
+    return raw
 
 
 def _no_value(code: int, data: bytes) -> object:
@@ -28,17 +34,14 @@ class MsgpackCodec(Codec):
     subprotocol: ClassVar[str] = "orbit.v1.msgpack"
     text: ClassVar[bool] = False
 
-    def _parse(self, frame: str | bytes) -> object:
+    def _parse(self, frame: str | bytes) -> tuple[object, ReadValue]:
         # Text that isn't UTF-8 comes out with lone surrogates, so that it spoils its own message alone. Keys that are
         # numbers spoil the frame: a map of them can be made to take quadratic time.
         try:
-            return msgpack.unpackb(frame, unicode_errors="surrogateescape", strict_map_key=True, ext_hook=_no_value)
+            raw = msgpack.unpackb(frame, unicode_errors="surrogateescape", strict_map_key=True, ext_hook=_no_value)
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise ProtocolError(f"not MessagePack with text keys: {type(error).__name__}") from None
-
-    def _read_value(self, raw: object) -> Value:
-        check_value(raw)
-        return raw
+        return raw, _checked
 
     def _write_value(self, value: Value) -> object:
         return value
