@@ -6,4 +6,47 @@ with no gap and no repeat, whoever is killed meanwhile.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from orbit.errors import (
+    DefinitionError,
+    MessageLost,
+    OrbitError,
+    OutcomeUnknown,
+    RequestError,
+    TransactionFailed,
+    UsageError,
+)
+from orbit.state import STOP, Connection, State, Transaction, Unloaded
+
+if TYPE_CHECKING:
+    from orbit.client import Broker, Client
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "STOP",
+    "Broker",
+    "Client",
+    "Connection",
+    "DefinitionError",
+    "MessageLost",
+    "OrbitError",
+    "OutcomeUnknown",
+    "RequestError",
+    "State",
+    "Transaction",
+    "TransactionFailed",
+    "Unloaded",
+    "UsageError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """`Broker` and `Client` bring the upper floors with them: they are imported when they are asked for."""
+    if name in ("Broker", "Client"):
+        from orbit import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
