@@ -1,0 +1,436 @@
+"""Judges what a client saw: gaps, repeats, reorders, misused cursors, missing answers, lost or doubled messages.
+
+`check_trace` takes one client's trace and, for the transactions whose logs are known, what each of its sessions should
+have seen. `check_logs` compares the logs that several sessions of one transaction read from the start. `check_messages`
+compares what was confirmed to a session with what its State says it handled. Each returns what is wrong, one line per
+finding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from tests.support.trace import Event, LogEntry, Message, Trace, entry_of
+
+ENTRIES = frozenset({"update", "reset", "advance", "end"})
+STATUSES = frozenset({"pending", "running", "idle", "finished", "failed", "cancelled"})
+CODES = frozenset(
+    {"bad_request", "unauthorized", "forbidden", "not_found", "conflict", "gone", "too_large", "rate_limited"}
+    | {"overloaded", "unavailable", "out_of_order", "replaced", "ended", "state_error", "internal"}
+)
+
+
+def seq_of(cursor: str) -> int:
+    """The seq in a cursor. A client must not look; who judges the log may."""
+    return int(cursor.partition("-")[0])
+
+
+@dataclass(slots=True)
+class Following:
+    """One transaction as one client follows it: what the checker knows at a point of the trace.
+
+    `cursor` is the place the client holds; `asked` the attaches without an answer, `attached` whether entries may come;
+    `reset_due` the cursor that a reset must carry now.
+    """
+
+    tx: str
+    log: Sequence[LogEntry] | None
+    cursor: str = "0"
+    known: set[str] = field(default_factory=lambda: {"0", "$"})
+    seen: set[str] = field(default_factory=set)
+    index: int = 0
+    asked: deque[Message] = field(default_factory=deque)
+    attached: bool = False
+    attached_before: bool = False
+    detached: bool = False
+    reset_due: str | None = None
+    over: bool = False
+    session: str | None = None
+    sends: Counter[int] = field(default_factory=Counter)
+    ops: Counter[str] = field(default_factory=Counter)
+    copies: Counter[int] = field(default_factory=Counter)
+    stored: set[int] = field(default_factory=set)
+    receipted: set[int] = field(default_factory=set)
+    base_mid: int = 0
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+class TraceChecker:
+    """Walks over one trace. `resets`: whether a reset may come; without, each is a finding."""
+
+    def __init__(self, trace: Trace, logs: Mapping[str, Sequence[LogEntry]], *, resets: bool) -> None:
+        self.trace = trace
+        self.logs = logs
+        self.resets = resets
+        self.txs: dict[str, Following] = {}
+        self.found: list[str] = []
+        self.pings: deque[Any] = deque()
+        self.open = False
+        self.event = Event(0, 0, "open", {})
+
+    def run(self) -> list[str]:
+        for event in self.trace.events:
+            self.event = event
+            match event.what:
+                case "open" | "closed":
+                    self.open = event.what == "open"
+                    self._new_connection()
+                case "sent":
+                    self._sent(event.message)
+                case "got":
+                    self._got(event.message)
+        if self.open:
+            self._check_answered()
+        return self.found
+
+    def _finding(self, what: str) -> None:
+        event = self.event
+        self.found.append(f"{self.trace.name}: connection {event.conn} at {event.at:.3f}: {what}; {event.message}")
+
+    def _following(self, tx: str) -> Following:
+        if tx not in self.txs:
+            self.txs[tx] = Following(tx, self.logs.get(tx))
+        return self.txs[tx]
+
+    def _new_connection(self) -> None:
+        self.pings.clear()
+        for view in self.txs.values():
+            view.asked.clear()
+            view.sends.clear()
+            view.ops.clear()
+            view.attached = view.attached_before = view.detached = False
+            view.reset_due = None
+
+    def _check_answered(self) -> None:
+        if self.pings:
+            self.found.append(f"{self.trace.name}: no pong for {list(self.pings)}")
+        for view in self.txs.values():
+            for what in (*(f"attach {m}" for m in view.asked), *(+view.ops)):
+                self.found.append(f"{self.trace.name}: {view.tx}: no answer to {what}")
+            for mid in +view.sends:
+                self.found.append(f"{self.trace.name}: {view.tx}: no answer to mid {mid}")
+            if view.reset_due is not None:
+                self.found.append(f"{self.trace.name}: {view.tx}: attached at {view.reset_due}, without a reset")
+
+    # ---- what the client said
+
+    def _sent(self, message: Message) -> None:
+        if message.get("type") == "ping":
+            self.pings.append(message.get("nonce"))
+        tx = message.get("tx")
+        if not isinstance(tx, str):
+            return
+        view = self._following(tx)
+        match message["type"]:
+            case "attach":
+                if message.get("after", "0") not in view.known:
+                    self._finding("the client itself resumed from a cursor that it was never given")
+                view.asked.append(message)
+                view.attached = False
+                view.reset_due = None
+            case "send":
+                view.sends[message["mid"]] += 1
+                view.copies[message["mid"]] += 1
+            case "cancel" | "detach" as op:
+                view.ops[op] += 1
+
+    # ---- what the edge said
+
+    def _got(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "pong":
+            if not self.pings or self.pings.popleft() != message.get("nonce"):
+                self._finding("a pong that answers no ping")
+        elif kind == "goaway":
+            if not isinstance(message["reconnect_after_ms"], int):
+                self._finding("goaway without a time")
+        elif "tx" in message:
+            self._got_of(self._following(message["tx"]), message)
+        elif kind != "error":
+            self._finding("unknown message")
+
+    def _got_of(self, view: Following, message: Message) -> None:
+        kind = message["type"]
+        if view.reset_due is not None and (kind in ENTRIES or "cursor" in message) and kind != "reset":
+            self._finding(f"attached at {view.reset_due} instead of {view.cursor}, and no reset right after it")
+            view.reset_due = None
+        if kind == "attached":
+            self._attached(view, message)
+        elif kind in ENTRIES or (kind == "rejected" and "cursor" in message):
+            self._entry(view, message)
+        elif kind == "receipt":
+            self._receipt(view, message)
+        elif kind == "rejected":
+            self._rejected(view, message)
+        elif kind == "error":
+            self._error(view, message)
+        elif kind in ("cancelled", "detached"):
+            self._done(view, kind.removesuffix("led").removesuffix("ed"))
+            if kind == "detached":
+                view.attached = False
+                view.detached = True
+        else:
+            self._finding("unknown message")
+
+    def _done(self, view: Following, op: str) -> None:
+        if view.ops[op] <= 0:
+            self._finding(f"an answer to a {op} that wasn't asked")
+        view.ops[op] -= 1
+
+    def _attached(self, view: Following, message: Message) -> None:
+        if not view.asked:
+            self._finding("attached without an attach")
+            return
+        asked = view.asked.popleft()
+        if message["status"] not in STATUSES:
+            self._finding("an unknown status")
+        if asked.get("session") not in (None, message["session"]):
+            self._finding("attached as another session")
+        if view.session is None:
+            view.session = message["session"]
+            view.base_mid = message["last_mid"]
+        self._last_mid(view, message["last_mid"])
+        after = asked.get("after", "0")
+        if view.asked:
+            return
+        view.attached = view.attached_before = True
+        view.detached = False
+        if after == "$":
+            self._jump(view, message["cursor"])
+        elif message["cursor"] != after:
+            view.reset_due = message["cursor"]
+        else:
+            self._move_back(view, after)
+        view.known.add(message["cursor"])
+
+    def _jump(self, view: Following, cursor: str) -> None:
+        view.cursor = cursor
+        view.seen = set()
+        if view.log is not None:
+            later = [at for at, entry in enumerate(view.log) if _after(entry.cursor, cursor)]
+            view.index = later[0] if later else len(view.log)
+
+    def _move_back(self, view: Following, cursor: str) -> None:
+        """The client asked for `cursor` and got it: what follows that comes now, also if it was seen before."""
+        if cursor != view.cursor:
+            self._jump(view, cursor)
+
+    def _last_mid(self, view: Following, last_mid: int) -> None:
+        highest = max(view.stored, default=0)
+        if last_mid < highest:
+            if not self.resets:
+                self._finding(f"last_mid {last_mid} is below the receipt of {highest}")
+            view.stored = {mid for mid in view.stored if mid <= last_mid}
+            view.receipted &= view.stored
+        sent = max(view.copies, default=view.base_mid)
+        if last_mid > sent:
+            self._finding(f"last_mid {last_mid} is above all mids sent, {sent}")
+        view.stored.update(mid for mid in view.copies if mid <= last_mid)
+
+    # ---- entries
+
+    def _entry(self, view: Following, message: Message) -> None:
+        if not view.attached:
+            if view.over:
+                self._finding("an entry after the end")
+            elif view.detached or not (view.asked and view.attached_before):
+                self._finding("an entry while not attached")
+            return
+        cursor = message["cursor"]
+        if message["type"] == "reset":
+            self._reset(view, message)
+            return
+        if message["type"] == "advance":
+            self._advance(view, cursor)
+        else:
+            self._log_entry(view, message)
+        view.cursor = cursor
+        view.known.add(cursor)
+
+    def _reset(self, view: Following, message: Message) -> None:
+        if not self.resets:
+            self._finding("a reset")
+        if view.reset_due not in (None, message["cursor"]):
+            self._finding(f"a reset to another cursor than attached's, {view.reset_due}")
+        if message["reason"] not in ("trimmed", "rewound"):
+            self._finding("a reset for an unknown reason")
+        view.reset_due = None
+        self._last_mid(view, message["last_mid"])
+        view.known.add(message["cursor"])
+        self._jump(view, message["cursor"])
+
+    def _advance(self, view: Following, cursor: str) -> None:
+        if cursor in view.seen or (view.cursor != "0" and not _after(cursor, view.cursor)):
+            self._finding(f"advance goes back from {view.cursor}")
+        if view.log is not None and view.index < len(view.log) and not _after(view.log[view.index].cursor, cursor):
+            self._finding(f"advance passes over {view.log[view.index]}, which is for this session")
+
+    def _log_entry(self, view: Following, message: Message) -> None:
+        entry = entry_of(message)
+        assert entry is not None
+        if entry.cursor in view.seen:
+            self._finding("a repeat")
+        elif view.cursor not in ("0", entry.cursor) and not _after(entry.cursor, view.cursor):
+            self._finding(f"out of order after {view.cursor}")
+        view.seen.add(entry.cursor)
+        if view.log is not None:
+            self._compare(view, entry)
+        if entry.kind == "rejected":
+            self._refused(view, message)
+        if entry.kind == "end":
+            view.attached = False
+            view.over = True
+
+    def _compare(self, view: Following, entry: LogEntry) -> None:
+        assert view.log is not None
+        at = next((at for at, other in enumerate(view.log) if other.cursor == entry.cursor), None)
+        if at is None:
+            self._finding("an entry that isn't in the log")
+            return
+        if at != view.index:
+            missed = [other.cursor for other in view.log[view.index : at]]
+            self._finding(f"a gap: missed {missed}" if missed else "a repeat or an entry out of order")
+        if view.log[at] != entry:
+            self._finding(f"another content than in the log, {view.log[at]}")
+        view.index = at + 1
+
+    # ---- answers
+
+    def _answer(self, view: Following, mid: int) -> None:
+        if view.sends[mid] <= 0:
+            self._finding(f"an answer to mid {mid}, which waits for none")
+        view.sends[mid] -= 1
+
+    def _receipt(self, view: Following, message: Message) -> None:
+        mid, duplicate = message["mid"], message["duplicate"]
+        self._answer(view, mid)
+        if not duplicate and mid in view.receipted:
+            self._finding(f"mid {mid} was stored twice")
+        if duplicate and view.copies[mid] == 1 and mid not in view.stored:
+            self._finding(f"the first copy of mid {mid} is called a duplicate")
+        if not duplicate:
+            view.receipted.add(mid)
+        view.stored.add(mid)
+
+    def _refused(self, view: Following, message: Message) -> None:
+        mid = message["mid"]
+        if not view.copies[mid]:
+            self._finding(f"a refusal of mid {mid}, which was never sent")
+        if message["code"] not in CODES:
+            self._finding("an unknown code")
+        view.stored.add(mid)
+        view.refused[mid] = message["code"]
+
+    def _rejected(self, view: Following, message: Message) -> None:
+        mid = message["mid"]
+        self._answer(view, mid)
+        if mid in view.stored:
+            self._finding(f"mid {mid} is stored, and yet was said not to be")
+        if message["code"] == "out_of_order" and not isinstance(message.get("last_mid"), int):
+            self._finding("out_of_order without last_mid")
+        if message["code"] not in CODES:
+            self._finding("an unknown code")
+
+    def _error(self, view: Following, message: Message) -> None:
+        op = message.get("op")
+        if message["code"] not in CODES:
+            self._finding("an unknown code")
+        if op == "attach":
+            if view.asked:
+                view.asked.popleft()
+            else:
+                self._finding("an answer to an attach that wasn't asked")
+        elif op == "send":
+            self._answer(view, message["mid"])
+        elif op in ("cancel", "detach"):
+            self._done(view, op)
+        elif op is None:
+            view.attached = False
+            view.detached = True
+        else:
+            self._finding("an error for an unknown op")
+
+
+def _after(cursor: str, other: str) -> bool:
+    return seq_of(cursor) > seq_of(other)
+
+
+def check_trace(
+    trace: Trace, logs: Mapping[str, Sequence[LogEntry]] | None = None, *, resets: bool = False
+) -> list[str]:
+    """What is wrong with what one client saw.
+
+    Args:
+        logs: For each transaction, the whole log as this client's session reads it from the start.
+        resets: Whether Redis lost something or a log was trimmed, so that a reset may come.
+    """
+    return TraceChecker(trace, logs or {}, resets=resets).run()
+
+
+def check_complete(name: str, entries: Sequence[LogEntry], log: Sequence[LogEntry]) -> list[str]:
+    """What a client that followed from the start to the end must hold: the whole log."""
+    if list(entries) == list(log):
+        return []
+    at = next((at for at, (a, b) in enumerate(zip(entries, log, strict=False)) if a != b), min(len(entries), len(log)))
+    return [f"{name}: holds {len(entries)} entries of {len(log)}; the first difference is at {at}: {log[at : at + 2]}"]
+
+
+def check_logs(logs: Mapping[str, Sequence[LogEntry]]) -> list[str]:
+    """What is wrong between the logs of one transaction, as several sessions read them from the start.
+
+    Together they must be dense from 1; an entry is in the log of one session alone, or the same in all.
+    """
+    found = []
+    entries: dict[str, LogEntry] = {}
+    readers: Counter[str] = Counter()
+    for session, log in logs.items():
+        seqs = [seq_of(entry.cursor) for entry in log]
+        if any(later <= earlier for earlier, later in pairwise(seqs)):
+            found.append(f"the log of {session} isn't in order")
+        for entry in log:
+            readers[entry.cursor] += 1
+            if entries.setdefault(entry.cursor, entry) != entry:
+                found.append(f"{entry.cursor} is {entry} to {session} and {entries[entry.cursor]} to another")
+    found += [
+        f"{cursor} was shown to {count} of {len(logs)} sessions: {entries[cursor]}"
+        for cursor, count in readers.items()
+        if count not in (1, len(logs))
+    ]
+    seqs = sorted(seq_of(cursor) for cursor in entries)
+    if seqs != list(range(1, len(seqs) + 1)):
+        missing = sorted(set(range(1, max(seqs) + 1)) - set(seqs))
+        doubled = [seq for seq, count in Counter(seqs).items() if count > 1]
+        found.append(f"the log isn't dense: missing {missing}, doubled {doubled}")
+    return found
+
+
+def check_messages(
+    name: str,
+    stored: Iterable[int],
+    handled: Sequence[int],
+    refused: Mapping[int, str],
+    must_refuse: Callable[[int], str | None] = lambda mid: None,
+) -> list[str]:
+    """What is wrong with the fate of one session's messages.
+
+    Args:
+        stored: The mids that were confirmed as stored.
+        handled: The mids that the State says it handled, in its order.
+        refused: The mids with a `rejected` in the log, and the codes.
+        must_refuse: The code with which the State refuses a mid on purpose, None for those it must handle.
+    """
+    confirmed, done = set(stored), Counter(handled)
+    found = [f"{name}: mid {mid} was handled {count} times" for mid, count in done.items() if count > 1]
+    if list(handled) != sorted(handled):
+        found.append(f"{name}: handled out of order: {list(handled)}")
+    found += [f"{name}: mid {mid} was handled and refused" for mid in sorted(done.keys() & refused.keys())]
+    found += [f"{name}: mid {mid} was lost" for mid in sorted(confirmed - done.keys() - refused.keys())]
+    for mid in sorted(confirmed | done.keys() | refused.keys()):
+        expected, code = must_refuse(mid), refused.get(mid)
+        if code != expected and not (expected is not None and mid not in confirmed and code is None):
+            found.append(f"{name}: mid {mid} was answered with {code}, and the State meant {expected}")
+    return found
