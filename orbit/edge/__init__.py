@@ -1,0 +1,9 @@
+"""The edge: relays the updates of transactions to any number of clients, and takes their messages.
+
+It holds no state that matters: any other edge serves a client as well.
+"""
+
+from orbit.edge.config import EdgeConfig, Pulse
+from orbit.edge.run import run_edge
+
+__all__ = ["EdgeConfig", "Pulse", "run_edge"]

@@ -111,6 +111,11 @@ class Feed:
         return self._suspect or self._reading
 
     @property
+    def over(self) -> bool:
+        """The transaction had ended."""
+        return self.status in ENDED
+
+    @property
     def needs_read(self) -> bool:
         return self._suspect and not self._reading
 
@@ -242,6 +247,11 @@ class Tail:
     def on_reset(self, reset: LogReset) -> None:
         """Tell the reset; what follows its cursor comes next."""
         self.position = self._told = reset.cursor
+
+    @property
+    def lags(self) -> bool:
+        """What the follower was told last lies before its position."""
+        return self.position != self._told
 
     def take_advance(self) -> Cursor | None:
         """The place to tell a follower that was told nothing of the newest entries; None where it knows."""

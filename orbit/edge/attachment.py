@@ -1,0 +1,100 @@
+"""One session's hold of one transaction, on one connection."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from orbit.edge.follower import Follower
+from orbit.edge.hub import Watch
+from orbit.protocol.ids import PublicName, TxId
+from orbit.store.store import Store
+from orbit.store.types import AttachDone, Barred, Missing, Place
+
+
+class Keeper(Protocol):
+    """Who holds attachments: told when one is over, and why."""
+
+    def on_end(self, attachment: Attachment) -> None: ...
+    def on_lost(self, attachment: Attachment, code: str, message: str) -> None: ...
+    def on_defect(self, attachment: Attachment, error: Exception) -> None: ...
+
+
+class Attachment:
+    """Attributes:
+    number: Which attach of its connection.
+    given_mid: The highest mid that the client holds a receipt for, as far as this edge knows.
+    """
+
+    def __init__(self, store: Store, keeper: Keeper, watch: Watch, session: PublicName, place: Place) -> None:
+        self.watch = watch
+        self.session = session
+        self.place = place
+        self.given_mid = 0
+        self.open = True
+        self.follower: Follower | None = None
+        self._store = store
+        self._keeper = keeper
+
+    @property
+    def tx(self) -> TxId:
+        return self.watch.tx
+
+    def on_end(self) -> None:
+        self._keeper.on_end(self)
+
+    def on_gone(self) -> None:
+        feed = self.watch.feed
+        over = feed is not None and feed.over
+        text = "the transaction was removed" if over else "no such transaction: Redis lost it"
+        self._keeper.on_lost(self, "gone" if over else "not_found", text)
+
+    def on_replaced(self) -> None:
+        self._keeper.on_lost(self, "replaced", "a newer attach took this session's place")
+
+    def on_barred(self, message: str) -> None:
+        self._keeper.on_lost(self, "forbidden", message)
+
+    def on_defect(self, error: Exception) -> None:
+        self._keeper.on_defect(self, error)
+
+    async def confirm(self) -> int | None:
+        """The session's last mid, after making sure that the place is still its own. None: it is attached no more.
+
+        Redis may have lost the place, or an edge that took this one for dead have freed it: then it is taken again.
+        """
+        row = await self._store.session(self.tx, self.session)
+        if not self.open:
+            return None
+        if row is not None and row.place == self.place:
+            last_mid = row.last_mid
+        elif row is not None and row.place is not None:
+            self.on_replaced()
+            return None
+        else:
+            answer = await self._store.attach(self.tx, self.session, self.place, None)
+            if not self.open:
+                return None
+            match answer:
+                case AttachDone():
+                    last_mid = answer.last_mid
+                case Missing():
+                    self.on_gone()
+                    return None
+                case Barred(message):
+                    self.on_barred(message)
+                    return None
+                case _:
+                    self.on_replaced()
+                    return None
+        return last_mid
+
+    def told_reset(self, last_mid: int) -> None:
+        """The client was told what is stored."""
+        self.given_mid = last_mid
+
+    async def recheck(self) -> None:
+        """After Redis was away: did it lose this session's messages, or its place?"""
+        given = self.given_mid
+        last_mid = await self.confirm()
+        if last_mid is not None and last_mid < given and self.follower is not None:
+            self.follower.restart()

@@ -1,0 +1,335 @@
+"""What is said on one connection: each message of the client, judged alone and answered."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Protocol
+
+from orbit.edge.attachment import Attachment
+from orbit.edge.follower import Follower, Sink
+from orbit.edge.frames import message_frame
+from orbit.edge.hub import RETRY_AFTER_MS, Watch
+from orbit.edge.lanes import Asked, Lanes
+from orbit.errors import (
+    BadRequest,
+    Forbidden,
+    NotFound,
+    OutcomeUnknown,
+    Overloaded,
+    RequestError,
+    TooLarge,
+    Unavailable,
+)
+from orbit.protocol.cursors import NEW_ONLY, Cursor, parse_cursor
+from orbit.protocol.entries import LogPage, LogReset
+from orbit.protocol.ids import PublicName, Session, TxId
+from orbit.protocol.messages import (
+    Attach,
+    Attached,
+    Cancel,
+    Cancelled,
+    ClientMessage,
+    Detach,
+    Detached,
+    EdgeMessage,
+    Error,
+    Malformed,
+    Ping,
+    Pong,
+    Receipt,
+    Rejected,
+    Send,
+)
+from orbit.protocol.values import pack_checked
+from orbit.store import types as t
+
+if TYPE_CHECKING:
+    from orbit.edge.edge import Edge
+
+log = logging.getLogger("orbit.edge")
+
+REASON_CHARACTERS = 1000
+INTERNAL = "a defect of Orbit; its log has the details"
+
+
+class Line(Sink, Protocol):
+    """The connection, as its dialogue sees it."""
+
+    id: str
+
+    @property
+    def closed(self) -> bool: ...
+    def take_more(self) -> None:
+        """There may be room for more of what the client said."""
+
+
+class Dialogue:
+    """One client's attachments and messages."""
+
+    def __init__(self, edge: Edge, line: Line) -> None:
+        self.attachments: dict[str, Attachment] = {}
+        self._edge = edge
+        self._store = edge.store
+        self._line = line
+        self._lanes = Lanes(edge.tasks, self._answer, line.take_more)
+        self._attaches = 0
+        self._attaching = 0
+        self._left: OrderedDict[str, str] = OrderedDict()
+
+    @property
+    def busy(self) -> int:
+        """How many messages are taken and not yet answered."""
+        return self._lanes.busy
+
+    def receive(self, message: ClientMessage | Malformed) -> None:
+        """Take one message; its answer comes in its own time."""
+        match message:
+            case Malformed():
+                self._malformed(message)
+            case Ping():
+                self.say(Pong(message.nonce))
+            case _:
+                self._edge.metrics.received.labels(message.type).inc()
+                self._lanes.put(message)
+
+    def say(self, message: EdgeMessage) -> None:
+        if not self._line.closed:
+            self._line.write(message_frame(message, self._line.codec))
+
+    def close(self) -> None:
+        """The connection is gone: its sessions leave their places."""
+        self._lanes.clear()
+        for attachment in tuple(self.attachments.values()):
+            self._end(attachment)
+            self._edge.leaving.add(attachment.tx, attachment.session, attachment.place)
+
+    # ---- answers
+
+    def _malformed(self, message: Malformed) -> None:
+        if message.op == Attach.type and message.tx in self.attachments:
+            attachment = self.attachments[message.tx]
+            self._end(attachment)
+            self._edge.leaving.add(attachment.tx, attachment.session, attachment.place)
+        if message.op == Send.type and message.tx is not None and message.mid is not None:
+            self._reject(message.tx, message.mid, message.code, message.message)
+        else:
+            self.say(Error(message.code, message.message, message.tx, message.op, message.mid))
+
+    async def _answer(self, message: Asked) -> None:
+        try:
+            match message:
+                case Send():
+                    await self._send(message)
+                case Attach():
+                    await self._attach(message)
+                case Cancel():
+                    await self._cancel(message)
+                case Detach():
+                    await self._detach(message)
+        except OutcomeUnknown:
+            self._refuse(message, Unavailable("Redis didn't answer", retry_after_ms=RETRY_AFTER_MS))
+        except RequestError as error:
+            self._refuse(message, error)
+        except Exception:
+            log.exception("a defect in %s", message.type)
+            self._edge.metrics.defects.inc()
+            self._refuse(message, RequestError(INTERNAL))
+
+    def _refuse(self, message: Asked, error: RequestError) -> None:
+        mid = message.mid if isinstance(message, Send) else None
+        self.say(Error(error.code, error.message, message.tx, message.type, mid, error.retry_after_ms))
+
+    # ---- send
+
+    async def _send(self, message: Send) -> None:
+        attachment = self.attachments.get(message.tx)
+        if attachment is None:
+            code = self._left.get(message.tx, "bad_request")
+            self._reject(message.tx, message.mid, code, _NOT_ATTACHED[code])
+            return
+        try:
+            data = pack_checked(message.data, limit_bytes=self._edge.config.limits.data_bytes)
+            answer = await self._append(attachment, message.mid, data)
+        except (TooLarge, BadRequest) as error:
+            self._reject(message.tx, message.mid, error.code, error.message)
+        except Unavailable:
+            self._reject(message.tx, message.mid, "unavailable", "Redis can't be reached now", RETRY_AFTER_MS)
+        else:
+            self._judge(attachment, message.mid, answer)
+
+    async def _append(self, attachment: Attachment, mid: int, data: bytes) -> Appended:
+        new = t.NewMessage(data, session=attachment.session, mid=mid, place=attachment.place)
+        answer = await self._store.append(attachment.tx, new)
+        if isinstance(answer, t.NotPlace) and attachment.open and await attachment.confirm() is not None:
+            answer = await self._store.append(attachment.tx, new)  # the place was lost, and is taken again
+        return answer
+
+    def _judge(self, attachment: Attachment, mid: int, answer: Appended) -> None:
+        tx = attachment.tx
+        self._edge.metrics.answers.labels(type(answer).__name__).inc()
+        match answer:
+            case t.Stored(duplicate):
+                attachment.given_mid = max(attachment.given_mid, mid)
+                self.say(Receipt(tx, mid, duplicate))
+            case t.WrongMid(last_mid):
+                self._reject(tx, mid, "out_of_order", f"the next mid is {last_mid + 1}", None, last_mid)
+            case t.InboxFull(last_mid):
+                self._reject(tx, mid, "overloaded", "the inbox is full", RETRY_AFTER_MS, last_mid)
+            case t.Over():
+                self._reject(tx, mid, "ended", _NOT_ATTACHED["ended"])
+            case t.NotPlace():
+                self._reject(tx, mid, "replaced", _NOT_ATTACHED["replaced"])
+                attachment.on_replaced()
+            case t.Barred(text):
+                self._reject(tx, mid, "forbidden", text)
+                attachment.on_barred(text)
+            case t.Missing():
+                self._reject(tx, mid, "not_found", "no such transaction")
+                self._edge.hub.drop(attachment.watch)
+
+    def _reject(
+        self, tx: str, mid: int, code: str, text: str, retry_after_ms: int | None = None, last_mid: int | None = None
+    ) -> None:
+        self.say(Rejected(tx, mid, code, text, retry_after_ms, last_mid))
+
+    # ---- attach
+
+    async def _attach(self, message: Attach) -> None:
+        tx, session = TxId(message.tx), Session(message.session or secrets.token_urlsafe(24))
+        before = self.attachments.get(tx)
+        if before is not None:
+            self._end(before)
+        self._left.pop(tx, None)
+        public, self._attaches = self._store.public_name(tx, session), self._attaches + 1
+        place = t.Place(self._edge.id, self._line.id, str(self._attaches))
+        try:
+            await self._take(message, session, public, place)
+        finally:
+            if before is not None and not (tx in self.attachments and before.session == public):
+                self._edge.leaving.add(before.tx, before.session, before.place)
+
+    async def _take(self, message: Attach, session: Session, public: PublicName, place: t.Place) -> None:
+        if len(self.attachments) + self._attaching >= self._edge.config.limits.attaches:
+            raise Overloaded(f"more than {self._edge.config.limits.attaches} attaches on one connection")
+        self._attaching += 1
+        try:
+            watch = await self._edge.hub.join(TxId(message.tx))
+        finally:
+            self._attaching -= 1
+        attachment = Attachment(self._store, self, watch, public, place)
+        kept = False
+        try:
+            kept = await self._begin(message, session, attachment)
+        finally:
+            if not kept:
+                self._end(attachment)
+                self._edge.leaving.add(attachment.tx, public, place)
+
+    async def _begin(self, message: Attach, session: Session, attachment: Attachment) -> bool:
+        """Take the place, tell `attached`, and go on from the cursor. False: the connection closed meanwhile."""
+        done = await self._take_place(attachment)
+        watch = attachment.watch
+        feed = watch.begin(done.head, done.number, done.status)
+        after = done.head if message.after == NEW_ONLY else parse_cursor(message.after)
+        assert after is not None  # judged when the message was read
+        first: LogPage | LogReset | None = None
+        if feed.since(after) is None:
+            first = await self._first_page(watch, after)
+        if watch.gone:
+            raise NotFound("no such transaction")
+        if self._line.closed:
+            return False
+        cursor = first.cursor if isinstance(first, LogReset) else after
+        attachment.given_mid = done.last_mid
+        self.attachments[message.tx] = attachment
+        self.say(Attached(message.tx, session, str(cursor), done.status, done.last_mid))
+        attachment.follower = Follower(self._edge.hub, watch, feed, self._line, attachment, cursor, attachment.session)
+        if isinstance(first, LogReset):
+            attachment.follower.tell_reset(first, done.last_mid)
+            first = None
+        attachment.follower.start(first)
+        return True
+
+    async def _take_place(self, attachment: Attachment) -> t.AttachDone:
+        answer = await self._store.attach(attachment.tx, attachment.session, attachment.place, None)
+        match answer:
+            case t.AttachDone(before):
+                if before is not None and before != attachment.place:
+                    await self._edge.replace(attachment.tx, attachment.session, before)
+                return answer
+            case t.Barred(text):
+                raise Forbidden(text)
+            case t.NotPlace():
+                raise Forbidden("the session belongs to another subject")
+            case t.Missing():
+                raise NotFound("no such transaction")
+
+    async def _first_page(self, watch: Watch, after: Cursor) -> LogPage | LogReset:
+        async with self._edge.hub.page(watch.tx, after) as answer:
+            if isinstance(answer, t.Missing):
+                self._edge.hub.drop(watch)
+                raise NotFound("no such transaction")
+            return answer
+
+    # ---- cancel, detach
+
+    async def _cancel(self, message: Cancel) -> None:
+        reason = message.reason or ""
+        if len(reason) > REASON_CHARACTERS:
+            raise BadRequest(f"reason: {len(reason)} characters; the limit is {REASON_CHARACTERS}")
+        await self._edge.cancel(TxId(message.tx), reason)
+        self.say(Cancelled(message.tx))
+
+    async def _detach(self, message: Detach) -> None:
+        attachment = self.attachments.get(message.tx)
+        self._left.pop(message.tx, None)
+        if attachment is not None:
+            self._end(attachment)
+            self._edge.leaving.add(attachment.tx, attachment.session, attachment.place)
+        self.say(Detached(message.tx))
+
+    # ---- what happens to attachments
+
+    def on_end(self, attachment: Attachment) -> None:
+        """Its client was told the end."""
+        self._end(attachment, left="ended")
+        self._edge.leaving.add(attachment.tx, attachment.session, attachment.place)
+
+    def on_lost(self, attachment: Attachment, code: str, message: str) -> None:
+        if attachment.open:
+            self._end(attachment, left="replaced" if code == "replaced" else None)
+            self.say(Error(code, message, attachment.tx))
+
+    def on_defect(self, attachment: Attachment, error: Exception) -> None:
+        log.error("a defect in following %s", attachment.tx, exc_info=error)
+        self._edge.metrics.defects.inc()
+        if attachment.open:
+            self._end(attachment)
+            self._edge.leaving.add(attachment.tx, attachment.session, attachment.place)
+            self.say(Error("internal", INTERNAL, attachment.tx))
+
+    def _end(self, attachment: Attachment, left: str | None = None) -> None:
+        """It is attached no more; `left`: what a later send is told."""
+        if not attachment.open:
+            return
+        attachment.open = False
+        if attachment.follower is not None:
+            attachment.follower.stop()
+        self._edge.hub.leave(attachment.watch)
+        if self.attachments.get(attachment.tx) is attachment:
+            del self.attachments[attachment.tx]
+        if left is not None:
+            self._left[attachment.tx] = left
+            if len(self._left) > self._edge.config.limits.attaches:
+                self._left.popitem(last=False)
+
+
+Appended = t.Stored | t.WrongMid | t.InboxFull | t.NotPlace | t.Missing | t.Over | t.Barred
+
+_NOT_ATTACHED = {
+    "bad_request": "not attached to this transaction",
+    "ended": "the transaction is over",
+    "replaced": "a newer attach took this session's place",
+}

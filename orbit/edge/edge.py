@@ -1,0 +1,161 @@
+"""What the connections of one edge process share."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+from typing import TYPE_CHECKING
+
+import msgpack
+
+from orbit.edge.attachment import Attachment
+from orbit.edge.config import EdgeConfig
+from orbit.edge.health import Health
+from orbit.edge.hub import Hub
+from orbit.edge.leaving import Leaving
+from orbit.edge.metrics import Metrics
+from orbit.edge.recent import Recent
+from orbit.edge.rechecking import check_sessions
+from orbit.edge.tasks import Tasks
+from orbit.errors import Ended, NotFound, OrbitError
+from orbit.protocol.ids import PublicName, TxId
+from orbit.store import types as t
+from orbit.store.store import Store
+
+if TYPE_CHECKING:
+    from orbit.edge.connection import Connection
+
+log = logging.getLogger("orbit.edge")
+
+
+class Edge:
+    """One edge.
+
+    Attributes:
+        id: Its name among edges: drawn, so that one that comes back is another one.
+        connections: The open WebSocket connections.
+        draining: It is leaving.
+    """
+
+    def __init__(self, config: EdgeConfig, store: Store) -> None:
+        self.id = secrets.token_hex(8)
+        self.config = config
+        self.store = store
+        self.metrics = Metrics()
+        self.tasks = Tasks()
+        self.connections: dict[str, Connection] = {}
+        self.draining = False
+        self.hub = Hub(store, config.pulse, self.metrics, on_edge=self._hear, on_gap=self.recheck)
+        self.leaving = Leaving(store, config.pulse.retry_s)
+        self.health = Health(self)
+        self.recent = Recent(self.hub)
+        self._connection_ids = itertools.count(1)
+        self._deserted = asyncio.Event()
+        self._deserted.set()
+        self._recheck_due = self._rechecking = False
+        self.metrics.gauge("connections", "Open WebSocket connections", lambda: len(self.connections))
+        self.metrics.gauge("watched", "Transactions watched", lambda: len(self.hub))
+        self.metrics.gauge("attachments", "Sessions attached", lambda: len(self.attachments()))
+
+    # ---- connections
+
+    def new_connection_id(self) -> str:
+        return str(next(self._connection_ids))
+
+    def take_in(self, connection: Connection) -> None:
+        self.connections[connection.id] = connection
+        self._deserted.clear()
+
+    def forget(self, connection: Connection) -> None:
+        self.connections.pop(connection.id, None)
+        if not self.connections:
+            self._deserted.set()
+
+    async def deserted(self) -> None:
+        """Return when the last connection has gone."""
+        await self._deserted.wait()
+
+    def drain(self) -> None:
+        """Turn away who comes; who waits for a result is answered with what is so."""
+        self.draining = True
+        for watch in self.hub.watches():
+            watch.wake()
+
+    def attachments(self) -> list[Attachment]:
+        dialogues = [connection.dialogue for connection in self.connections.values()]
+        return [held for dialogue in dialogues if dialogue is not None for held in dialogue.attachments.values()]
+
+    async def cancel(self, tx: TxId, reason: str) -> t.CancelSet:
+        """Cancel a transaction: certain to happen when this returns.
+
+        Raises:
+            NotFound, Ended, Unavailable, OutcomeUnknown: It isn't.
+        """
+        answer = await self.store.cancel(tx, reason)
+        match answer:
+            case t.CancelSet():
+                return answer
+            case t.Over(status):
+                raise Ended(f"the transaction is over: {status}")
+            case t.Missing():
+                raise NotFound("no such transaction")
+
+    # ---- between edges
+
+    async def replace(self, tx: TxId, session: PublicName, place: t.Place) -> None:
+        """Tell whoever holds `place` that it has been taken. It may not hear it: its sends are refused all the same."""
+        if place.edge == self.id:
+            self._replaced(tx, place)
+            return
+        message = {"t": "replaced", "tx": tx, "s": session, "c": place.connection, "a": place.attach}
+        try:
+            await self.store.tell_edge(place.edge, msgpack.packb(message))
+        except OrbitError as error:
+            log.debug("telling edge %s: %s", place.edge, error)
+
+    def _hear(self, payload: bytes) -> None:
+        """On this edge's own channel."""
+        message = msgpack.unpackb(payload)
+        match message["t"]:
+            case "probe":
+                self.health.heard(message["n"])
+            case "replaced":
+                self._replaced(message["tx"], t.Place(self.id, message["c"], message["a"]))
+            case "barred":
+                attachment = self._held(message["tx"], t.Place(self.id, message["c"], message["a"]))
+                if attachment is not None:
+                    attachment.on_barred(message["m"])
+
+    def _replaced(self, tx: str, place: t.Place) -> None:
+        attachment = self._held(tx, place)
+        if attachment is not None:
+            attachment.on_replaced()
+
+    def _held(self, tx: str, place: t.Place) -> Attachment | None:
+        connection = self.connections.get(place.connection)
+        if connection is None or connection.dialogue is None:
+            return None
+        attachment = connection.dialogue.attachments.get(tx)
+        return attachment if attachment is not None and attachment.place == place else None
+
+    # ---- after a gap
+
+    def recheck(self) -> None:
+        """Redis was away: nothing that was heard or written lately is certain. Look at all of it again."""
+        self.hub.on_gap()
+        self._deserted = asyncio.Event()
+        self._deserted.set()
+        self._recheck_due = True
+        if not self._rechecking:
+            self._rechecking = True
+            self.tasks.spawn(self._check_sessions(), "checking the sessions")
+
+    async def _check_sessions(self) -> None:
+        try:
+            while self._recheck_due:
+                self._recheck_due = False
+                await check_sessions(self.attachments(), self.config.pulse.retry_s)
+        finally:
+            self._rechecking = False

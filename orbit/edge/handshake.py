@@ -1,0 +1,74 @@
+"""Whether a WebSocket handshake is let in; a refusal is an HTTP answer in the documented form."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+
+from orbit.errors import BadRequest, Forbidden, NotFound, RequestError, Unavailable
+
+if TYPE_CHECKING:
+    from orbit.edge.edge import Edge
+
+PATH = "/v1/ws"
+
+STATUSES = {
+    "bad_request": 400, "unauthorized": 401, "forbidden": 403, "not_found": 404, "conflict": 409, "ended": 409,
+    "state_error": 409, "out_of_order": 409, "replaced": 409, "gone": 410, "too_large": 413, "rate_limited": 429,
+    "overloaded": 503, "unavailable": 503,
+}  # fmt: skip
+"""The HTTP status of each code; what isn't here is 500."""
+
+
+def same_origin(origin: str | None, host: str | None) -> bool:
+    """Whether a browser's page at `origin` is this edge's own. No browser, no origin: nothing to guard."""
+    return origin is None or (host is not None and urlsplit(origin).netloc.lower() == host.lower())
+
+
+def judge(edge: Edge, request: Request) -> RequestError | None:
+    """Why `request` isn't let in; None where the WebSocket layer may judge it."""
+    if urlsplit(request.path).path != PATH:
+        return NotFound("no such path")
+    if edge.draining:
+        return Unavailable("this edge is leaving", retry_after_ms=1000)
+    origins, hosts = request.headers.get_all("Origin"), request.headers.get_all("Host")
+    if len(origins) > 1 or len(hosts) != 1:
+        return BadRequest("one Host, and at most one Origin")
+    if not same_origin(origins[0] if origins else None, hosts[0]):
+        return Forbidden("a page of another origin may not connect")
+    return None
+
+
+def error_body(error: RequestError) -> bytes:
+    """An error as HTTP answers tell it."""
+    body: dict[str, object] = {"code": error.code, "message": error.message}
+    if error.retry_after_ms is not None:
+        body["retry_after_ms"] = error.retry_after_ms
+    if (last_mid := getattr(error, "last_mid", None)) is not None:
+        body["last_mid"] = last_mid
+    return json.dumps({"error": body}, ensure_ascii=False).encode()
+
+
+def retry_after(error: RequestError) -> dict[str, str]:
+    """The header that goes with `retry_after_ms`."""
+    return {} if error.retry_after_ms is None else {"Retry-After": str(-(-error.retry_after_ms // 1000))}
+
+
+def refusal(ws: ServerProtocol, error: RequestError, response: Response | None = None) -> Response:
+    """The answer to a handshake that isn't let in. `response`: the WebSocket layer's own refusal, put in our form."""
+    if response is None:
+        response = ws.reject(HTTPStatus(STATUSES[error.code]), error.message)
+    else:
+        error = BadRequest(error.message.partition(": ")[2] or error.message)
+    response.body = error_body(error)
+    for name in ("Content-Type", "Content-Length"):
+        del response.headers[name]
+    response.headers["Content-Type"] = "application/json"
+    response.headers["Content-Length"] = str(len(response.body))
+    response.headers.update(retry_after(error))
+    return response

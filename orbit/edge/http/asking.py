@@ -1,0 +1,119 @@
+"""What a request says, read with care: bodies, ids, parameters."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from orbit.edge.handshake import same_origin
+from orbit.errors import BadRequest, Forbidden, NotFound, TooLarge
+from orbit.protocol.ids import TxId, is_name
+from orbit.protocol.json_codec import json_loads
+
+KEY_CHARACTERS = 255
+_UNSAID = object()
+
+
+async def read_object(request: Request, limit_bytes: int, *, required: bool = True) -> dict[str, Any]:
+    """The JSON object of the body. `required`: else no body at all is an empty object.
+
+    Raises:
+        TooLarge, BadRequest: It is none.
+    """
+    text = await _read(request, limit_bytes)
+    if not text and not required:
+        return {}
+    body = json_loads(text)
+    if not isinstance(body, dict):
+        raise BadRequest("body: must be an object")
+    return body
+
+
+async def _read(request: Request, limit_bytes: int) -> bytes:
+    said = request.headers.get("content-length", "")
+    if said.isdecimal() and int(said[:18]) > limit_bytes:
+        raise TooLarge(f"body: {said[:18]} bytes; the limit is {limit_bytes}")
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit_bytes:
+                raise TooLarge(f"body: over the limit of {limit_bytes} bytes")
+    except ClientDisconnect:
+        raise BadRequest("body: the client left before its end") from None
+    return bytes(body)
+
+
+def field(body: dict[str, Any], name: str, kind: type, default: Any = _UNSAID) -> Any:
+    """A field of a body. With a default it may be missing, or null.
+
+    Raises:
+        BadRequest: It is missing, or of another kind.
+    """
+    value = body.get(name)
+    if value is None:
+        if default is _UNSAID:
+            raise BadRequest(f"{name} is missing")
+        return default
+    number = kind in (int, float)
+    fits = isinstance(value, (int, float) if kind is float else kind) and not (number and isinstance(value, bool))
+    if not fits or (kind is float and not isfinite(value)):
+        raise BadRequest(f"{name} must be {_KINDS[kind]}")
+    return value
+
+
+_KINDS = {str: "text", int: "an integer", float: "a number", dict: "an object"}
+
+
+def transaction_id(request: Request) -> TxId:
+    """The id in the path.
+
+    Raises:
+        NotFound: It can be none.
+    """
+    text = request.path_params["id"]
+    if not is_name(text):
+        raise NotFound("no such transaction")
+    return TxId(text)
+
+
+def number_in(request: Request, name: str, kind: type[int] | type[float], default: float, most: float) -> Any:
+    """A query parameter from 0 to `most`; more than that is taken as `most`.
+
+    Raises:
+        BadRequest: It is no such number.
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return kind(default)
+    try:
+        value = kind(text) if text.isascii() and len(text) < 20 else -1
+    except ValueError:
+        value = -1
+    if not 0 <= value < float("inf"):
+        raise BadRequest(f"{name} must be a number, 0 or more")
+    return min(value, kind(most))
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The `Idempotency-Key` header.
+
+    Raises:
+        BadRequest: It is empty or too long.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= KEY_CHARACTERS:
+        raise BadRequest(f"Idempotency-Key: 1 to {KEY_CHARACTERS} characters")
+    return key
+
+
+def check_origin(request: Request) -> None:
+    """Refuse what a page of another origin makes a browser send.
+
+    Raises:
+        Forbidden: It comes from such a page.
+    """
+    if not same_origin(request.headers.get("origin"), request.headers.get("host")):
+        raise Forbidden("a page of another origin may not do this")

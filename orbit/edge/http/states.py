@@ -1,0 +1,71 @@
+"""What workers run, as the edge knows it: without their code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orbit.edge.http import answers
+from orbit.protocol.inputs import unknown_state
+from orbit.store.store import Store
+from orbit.store.types import StateRecord, Transaction
+
+FRESH_S = 1.0
+"""How long an answer of the registry is used: many starts ask it once."""
+
+
+class KnownStates:
+    """The States that workers published."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._records: tuple[StateRecord, ...] = ()
+        self._read_at: float | None = None
+        self._reading = asyncio.Lock()
+
+    async def list(self, _request: Request) -> Response:
+        """`GET /v1/states`"""
+        records = await self._store.states()
+        return answers.answer({"states": [_shown(record) for record in records]})
+
+    async def newest(self, name: str) -> StateRecord:
+        """The State of this name: the newest version that a worker runs, else the newest of all.
+
+        Raises:
+            BadRequest: No worker ever published it.
+        """
+        for fresh in (False, True):
+            records = [record for record in await self._known(fresh=fresh) if record.name == name]
+            if records:
+                return max(records, key=lambda record: (record.live > 0, record.version))
+        raise unknown_state(name, sorted({record.name for record in self._records}))
+
+    async def missing_for(self, tx: Transaction) -> str | None:
+        """What a transaction waits for that isn't there: `worker`, or nothing."""
+        if tx.status != "pending":
+            return None
+        live = any(
+            record.live for record in await self._known() if (record.name, record.queue) == (tx.state, tx.queue)
+        )
+        return None if live else "worker"
+
+    async def _known(self, *, fresh: bool = False) -> tuple[StateRecord, ...]:
+        now = asyncio.get_running_loop().time
+        async with self._reading:
+            if fresh or self._read_at is None or now() - self._read_at > FRESH_S:
+                self._records, self._read_at = await self._store.states(), now()
+            return self._records
+
+
+def _shown(record: StateRecord) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "version": record.version,
+        "queue": record.queue,
+        "workers": record.live,
+        "schema": json.loads(record.schema),
+    }

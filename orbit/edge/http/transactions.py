@@ -1,0 +1,136 @@
+"""Starting transactions, and looking at them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orbit.edge.edge import Edge
+from orbit.edge.http import answers
+from orbit.edge.http.asking import field, idempotency_key, number_in, read_object, transaction_id
+from orbit.edge.http.states import KnownStates
+from orbit.errors import BadRequest, Conflict, NotFound
+from orbit.protocol.entries import ENDED
+from orbit.protocol.ids import TxId, is_name
+from orbit.protocol.inputs import body_digest, check_input
+from orbit.store import types as t
+
+LISTED, MOST_LISTED = 100, 1000
+SESSIONS_SHOWN = 100
+MOST_WAIT_S = 300.0
+MOST_DELAY_S = 10 * 365 * 86_400.0
+STATUSES = ("pending", "running", "idle", "finished", "failed", "cancelled")
+
+
+class Transactions:
+    """`/v1/transactions` and what is read below it."""
+
+    def __init__(self, edge: Edge, states: KnownStates) -> None:
+        self._edge = edge
+        self._store = edge.store
+        self._states = states
+
+    # ---- start
+
+    async def start(self, request: Request) -> Response:
+        body = await read_object(request, self._edge.config.limits.frame_bytes)
+        new = await self._new(body, idempotency_key(request))
+        answer = await self._store.start(new)
+        match answer:
+            case t.Taken():
+                raise Conflict("another start has this id or key")
+            case t.Started():
+                status = 201
+            case t.Existed():
+                status = 200
+        shown = await self._shown(answer.tx)
+        return answers.answer(shown, status, {"Location": f"/v1/transactions/{answer.tx}"})
+
+    async def _new(self, body: dict[str, Any], key: str | None) -> t.NewTransaction:
+        name, tx = field(body, "state", str), field(body, "id", str, None)
+        delay_s = float(field(body, "delay_s", float, 0.0))
+        if tx is not None and not is_name(tx):
+            raise BadRequest("id must be 16 to 64 characters of A-Za-z0-9_-")
+        if not 0 <= delay_s <= MOST_DELAY_S:
+            raise BadRequest(f"delay_s must be from 0 to {MOST_DELAY_S:.0f}")
+        state = await self._states.newest(name)
+        limits = self._edge.config.limits
+        fields = check_input(
+            name, state.schema, body.get("input", {}), limit_bytes=limits.snapshot_bytes, nesting=limits.nesting
+        )
+        return t.NewTransaction(
+            tx=self._id(tx, key),
+            state=state.name,
+            version=state.version,
+            queue=state.queue,
+            fields=fields,
+            body_digest=body_digest(name, fields, delay_s),
+            connection_hooks=state.connection_hooks,
+            keep_updates=state.keep_updates,
+            retain_s=state.retain_s,
+            delay_s=delay_s,
+        )
+
+    def _id(self, tx: str | None, key: str | None) -> TxId:
+        if tx is not None:
+            return TxId(tx)
+        return TxId(secrets.token_urlsafe(16)) if key is None else self._store.derived_id("start", "", key)
+
+    # ---- look
+
+    async def show(self, request: Request) -> Response:
+        tx = transaction_id(request)
+        shown = await self._shown(tx)
+        rows, total = await self._store.sessions(tx, SESSIONS_SHOWN)
+        return answers.answer({**shown, "sessions": [answers.session(row) for row in rows], "sessions_total": total})
+
+    async def list(self, request: Request) -> Response:
+        asked = request.query_params
+        status = asked.get("status")
+        if status is not None and status not in STATUSES:
+            raise BadRequest(f"status is one of {', '.join(STATUSES)}")
+        limit = max(number_in(request, "limit", int, LISTED, MOST_LISTED), 1)
+        page = await self._store.list(state=asked.get("state"), status=status, limit=limit, page=asked.get("page"))
+        listed = [answers.transaction(one, await self._states.missing_for(one)) for one in page.transactions]
+        return answers.answer({"transactions": listed, "next": page.next})
+
+    async def result(self, request: Request) -> Response:
+        tx = transaction_id(request)
+        wait_s = number_in(request, "wait_s", float, 0.0, MOST_WAIT_S)
+        found = await self._get(tx)
+        if wait_s and found.status not in ENDED:
+            found = await self._wait(tx, wait_s)
+        if found.status not in ENDED:
+            return answers.answer({"status": found.status}, 202)
+        return answers.answer({"status": found.status, **answers.outcome(found.result, found.error)})
+
+    async def _wait(self, tx: TxId, wait_s: float) -> t.Transaction:
+        """The transaction when it has ended, or after `wait_s`: woken by its feed."""
+        watch = await self._edge.hub.join(tx)
+        try:
+            async with asyncio.timeout(wait_s):
+                while True:
+                    changed = watch.changed
+                    found = await self._get(tx)
+                    watch.begin(found.head, found.number, found.status)
+                    if found.status in ENDED or self._edge.draining:
+                        return found
+                    await changed.wait()
+        except TimeoutError:
+            return await self._get(tx)
+        finally:
+            self._edge.hub.leave(watch)
+
+    async def _get(self, tx: TxId) -> t.Transaction:
+        found = await self._store.get(tx)
+        if found is None:
+            raise NotFound("no such transaction")
+        return found
+
+    async def _shown(self, tx: TxId) -> dict[str, Any]:
+        found = await self._get(tx)
+        return answers.transaction(found, await self._states.missing_for(found))

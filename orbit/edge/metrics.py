@@ -1,0 +1,35 @@
+"""What an edge counts, as Prometheus reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+
+class Metrics:
+    """One process's own registry, so that several edges can live in one process (tests do that)."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.opened = self._counter("connections_opened", "WebSocket connections accepted")
+        self.received = self._counter("messages_received", "Messages from clients", "type")
+        self.answers = self._counter("sends_answered", "Answers to clients' messages", "answer")
+        self.relayed = self._counter("entries_relayed", "Log entries heard or read for live followers")
+        self.pages = self._counter("pages_read", "Log pages read for followers that weren't live")
+        self.cut = self._counter("followers_cut", "Times that a slow client was cut from the live feed")
+        self.resets = self._counter("resets", "Resets told", "reason")
+        self.lost = self._counter("live_messages_lost", "Commits that pub/sub never told")
+        self.deaf = self._counter("subscriber_restarts", "Times that the subscription had gone deaf")
+        self.defects = self._counter("defects", "Internal errors")
+        self.requests = self._counter("http_requests", "HTTP requests answered", "status")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"orbit_edge_{name}", text, labels, registry=self._registry)
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A number that is read when it is asked for."""
+        Gauge(f"orbit_edge_{name}", text, registry=self._registry).set_function(read)
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
