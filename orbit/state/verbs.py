@@ -191,7 +191,7 @@ class Transaction(ABC):
         """Run `fn` without the turn, record its result under `name`, and never run it again once recorded.
 
         `fn` is async, or plain (then it runs in a thread). It assigns no fields; it may send updates. Its effects
-        outside are at-least-once. A cancelled step isn't recorded; a thread can't be stopped, and its result is dropped.
+        outside are at-least-once. A cancelled step isn't recorded; a thread can't be stopped, its result is dropped.
 
         Returns:
             What `fn` returned, as it is after a recovery: JSON values plus bytes (a tuple comes back as a list).

@@ -1,0 +1,320 @@
+"""One transaction under one grant: who has its turn, how a turn ends, and how all of it is taken down.
+
+The turn is a lock: `run` and the handlers take it by turns, first come first served. Whoever has it may run the State's
+code and change its fields; it gives it away only after a commit or a rollback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from orbit.config import Limits, RetryPolicy
+from orbit.errors import TooLarge, UsageError
+from orbit.protocol.ids import InboxId, TxId
+from orbit.protocol.values import pack
+from orbit.state import State, Unloaded, become, encode, hooks_of, is_async, rebuild
+from orbit.store import types as t
+from orbit.store.store import Store
+from orbit.worker.frames import Frame, current_frame
+from orbit.worker.history import History
+from orbit.worker.lease import Lease
+from orbit.worker.metrics import Metrics
+from orbit.worker.threads import ThreadedCall, Threads
+from orbit.worker.turn import NO_FIELDS, Fields, Turn
+
+T = TypeVar("T")
+
+log = structlog.get_logger("orbit.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all transactions of a worker share.
+
+    Attributes:
+        linger_s: How long a transaction with nothing to do is kept before it is put to sleep.
+        cancel_grace_s: How long a cancel waits for the running turn before it ends that, too.
+        crash_limit: A transaction whose workers were lost so often, without progress in between, fails.
+        rebuild_always: Rebuild the fields after every commit, so that a reference held over one shows.
+    """
+
+    store: Store
+    metrics: Metrics
+    limits: Limits = field(default_factory=Limits)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    lease_s: float = 10.0
+    linger_s: float = 3.0
+    cancel_grace_s: float = 5.0
+    crash_limit: int = 20
+    rebuild_always: bool = False
+
+
+async def _breathe() -> None:
+    await asyncio.sleep(0)
+
+
+def reasons(error: ValidationError) -> str:
+    """Fields and reasons, without the values."""
+    found = error.errors(include_input=False, include_context=False, include_url=False)
+    return "; ".join(f"{'.'.join(map(str, part['loc'])) or 'input'}: {part['msg']}" for part in found[:20])
+
+
+class Leaving(Enum):
+    """Why a transaction leaves its worker."""
+
+    ENDED = "ended"
+    IDLE = "idle"
+    HANDED_OVER = "handed over"
+    RESTING = "resting"
+    """`run` waits long to be tried again."""
+    GONE = "gone"
+    """It isn't held any more: nothing to release."""
+
+
+class Actor:
+    """One transaction while this worker holds it.
+
+    Attributes:
+        cls / state: The State's class, and the object that the hooks run on.
+        turn: What whoever has the turn did so far.
+        last_seen: The newest inbox entry that was read.
+        look: Set where something may wait in the inbox.
+        rest_s: With RESTING: how long.
+        tasks: What it runs; those that unwind slowly outlast its life.
+        patient: What can't be stopped (a thread) is waited for, so that its work isn't done twice.
+    """
+
+    def __init__(self, around: Surroundings, cls: type[State], grant: t.Grant, lease: Lease) -> None:
+        self.around = around
+        self.cls = cls
+        self.hooks = hooks_of(cls)
+        self.options = cls.__orbit__
+        self.grant = grant
+        self.lease = lease
+        self.threads = Threads()
+        self.turn = Turn()
+        self.last_seen: InboxId | None = None
+        self.look = asyncio.Event()
+        self.look.set()
+        self.attending = False
+        self.left = asyncio.Event()
+        self.released = asyncio.Event()
+        self.leaving: Leaving | None = None
+        self.rest_s = 0.0
+        self.resting_until_s: float | None = None
+        self.running = False
+        self.patient = False
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.cancelling = asyncio.Event()
+        self.history: History
+        self.state: State
+        self._lock = asyncio.Lock()
+        self.log = log.bind(tx=grant.tx, state=grant.spec.state, epoch=grant.epoch)
+
+    @property
+    def tx(self) -> TxId:
+        return self.grant.tx
+
+    @property
+    def closing(self) -> bool:
+        return self.leaving is not None
+
+    def leave(self, why: Leaving, rest_s: float = 0.0) -> None:
+        """Decide, once, that the transaction leaves; what it runs is taken down by its life."""
+        if self.leaving is None:
+            self.leaving = why
+            self.rest_s = rest_s
+            self.lease.give_up()
+            self.left.set()
+
+    def check_open(self) -> None:
+        """Raise Unloaded where the transaction is about to leave: no verb begins any more."""
+        if self.closing:
+            raise Unloaded("this worker no longer runs the transaction")
+
+    # ---- the turn
+
+    async def take(self) -> None:
+        """Take the turn. A cancellation is raised only once it is taken: no code runs beside another's turn."""
+        cancelled: asyncio.CancelledError | None = None
+        while True:
+            try:
+                await self._lock.acquire()
+                break
+            except asyncio.CancelledError as error:
+                cancelled = error
+        while self.lease.lapsed and not self.closing:
+            try:
+                await self.lease.confirmed()
+            except asyncio.CancelledError as error:
+                cancelled = error
+        self.turn = Turn()
+        if cancelled is not None:
+            raise cancelled
+
+    async def take_within(self, patience_s: float) -> bool:
+        """Take the turn, unless that takes too long."""
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._lock.acquire()
+        except TimeoutError:
+            return False
+        self.turn = Turn()
+        return True
+
+    def give(self) -> None:
+        """Give the turn away: first to whoever waited longest."""
+        self._lock.release()
+
+    async def without_turn(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do `work` while others have their turns. However it ends, the turn is taken again before anything else."""
+        self.give()
+        try:
+            return await work()
+        finally:
+            await self.take()
+
+    async def end_turn(self) -> None:
+        """Commit, let the others have their turns, and begin the next one."""
+        await self.commit_turn()
+        await self.pass_turn()
+
+    async def pass_turn(self) -> None:
+        await self.without_turn(_breathe)
+
+    async def commit_turn(self) -> None:
+        """Commit what the turn did, fields included, or roll it back and raise.
+
+        Raises:
+            UsageError, TooLarge: The fields can't be written down, or are too large.
+            Unloaded: Refused.
+        """
+        turn, self.turn = self.turn, Turn()
+        try:
+            fields = self._fields_of(turn)
+        except Exception:
+            self.roll_back()
+            raise
+        if turn.empty and fields == NO_FIELDS and self.history.open:
+            return
+        try:
+            await self.history.commit(turn, lambda: fields)
+        finally:
+            if self.around.rebuild_always and fields.changed == self.history.committed:
+                become(self.state, rebuild(self.cls, self.history.committed))
+
+    async def commit_aside(self, turn: Turn) -> None:
+        """Commit without the fields: what a step did. The turn isn't needed."""
+
+        def plan() -> Fields:
+            committed = self.history.committed
+            wanted = committed != self.history.stored or self._is_due(turn)
+            return Fields(None, committed if wanted else None, self._view_of(turn, committed))
+
+        await self.history.commit(turn, plan)
+
+    def roll_back(self) -> None:
+        """Forget what the turn did: the fields are those of the last commit."""
+        self.turn = Turn()
+        become(self.state, rebuild(self.cls, self.history.committed))
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the turn changed a field or sent anything."""
+        return self.turn.sent or encode(self.state) != self.history.committed
+
+    def _fields_of(self, turn: Turn) -> Fields:
+        encoded = encode(self.state)
+        changed = encoded != self.history.committed
+        if changed:
+            self._check(encoded)
+        wanted = encoded != self.history.stored or self._is_due(turn)
+        return Fields(encoded if changed else None, encoded if wanted else None, self._view_of(turn, encoded))
+
+    def _check(self, encoded: bytes) -> None:
+        """A snapshot that can't be rebuilt would be the transaction's end at its next owner."""
+        limit = self.around.limits.snapshot_bytes
+        if len(encoded) > limit:
+            raise TooLarge(f"{self.cls.__name__}: its fields take {len(encoded)} bytes; the limit is {limit}")
+        try:
+            rebuild(self.cls, encoded)
+        except ValidationError as error:
+            raise UsageError(f"{self.cls.__name__}: its fields can't be rebuilt: {reasons(error)}") from None
+
+    def _quarter(self) -> int:
+        return max(1, self.options.keep_updates // 4)
+
+    def _is_due(self, turn: Turn) -> bool:
+        return self.history.updates + turn.updates - self.history.snapshot_at >= self._quarter()
+
+    def _view_of(self, turn: Turn, encoded: bytes) -> bytes | None:
+        """The view as of a commit, where it is time for one; made on fields of its own, so it can change none."""
+        if "view" not in self.hooks or self.history.updates + turn.updates - self.history.view_at < self._quarter():
+            return None
+        try:
+            view: Callable[[], Any] = rebuild(self.cls, encoded).view  # type: ignore[attr-defined]
+            return pack(view(), limit_bytes=self.around.limits.snapshot_bytes, what="view")
+        except Exception:
+            self.failed("view")
+            return None
+
+    # ---- the State's code
+
+    async def call(self, frame: Frame, fn: Callable[..., Any], *args: Any) -> Any:
+        """Run a hook or a loop's body as `frame`: as it is where it is async, else in a thread."""
+        frame.task = asyncio.current_task()
+        token = current_frame.set(frame)
+        try:
+            if is_async(fn):
+                return await fn(*args)
+            call = ThreadedCall(self.threads, f"orbit {frame.hook} {self.tx}")
+            result = await call.run(lambda: False, fn, *args)
+            return await result if asyncio.iscoroutine(result) else result
+        finally:
+            current_frame.reset(token)
+
+    def failed(self, hook: str) -> None:
+        """Log the exception of a hook that is being handled."""
+        self.around.metrics.failures.labels(self.grant.spec.state, hook).inc()
+        self.log.exception("a hook raised", hook=hook)
+
+    def hook(self, name: str) -> Callable[..., Any]:
+        return getattr(self.state, name)  # type: ignore[no-any-return]
+
+    # ---- what the world tells it
+
+    def note_cancel(self) -> None:
+        self.cancelling.set()
+
+    def nudge(self) -> None:
+        self.look.set()
+
+    def unload(self) -> None:
+        """Hand it over at its last commit."""
+        self.patient = True
+        self.leave(Leaving.HANDED_OVER)
+
+    def note_unread(self) -> None:
+        """A commit found messages: read them, unless they are being handled right now."""
+        if not self.attending and "on_update" in self.hooks:
+            self.look.set()
+
+    def note_refused(self, answer: t.CommitAnswer) -> None:
+        self.log.warning("commit refused", answer=type(answer).__name__.lower())
+        self.leave(Leaving.HANDED_OVER)
+
+    def note_ended(self) -> None:
+        self.leave(Leaving.ENDED)
+
+    def note_lost(self) -> None:
+        """A renewal found it lost: even what is under way is left to its fate."""
+        self.leave(Leaving.GONE)
+        if hasattr(self, "history"):
+            self.history.drop()

@@ -1,0 +1,110 @@
+"""Looking after partitions: expired leases, wake times, what is past its retention.
+
+A partition says when it next needs `due`; those that rank first for it call it then: the first at once, the next a
+little later. Each partition is also visited now and then, whatever was said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from orbit.protocol.ids import TxId
+from orbit.store.store import Store
+from orbit.worker.ranking import Ranks
+from orbit.worker.settling import BROKEN
+
+log = structlog.get_logger("orbit.worker")
+
+_KEEN = 2
+"""So many behind the first also keep a partition's time."""
+_BEHIND_S = 0.4
+"""How much later each of them acts."""
+_AGAIN_S = 1.0
+_LEAST_S = 0.01
+_ROUND_S = 60.0
+_SLICE_S = 2.0
+
+
+class Caretaker:
+    """Calls `due` when a partition needs it. `visited` is told each partition that the slow round passes."""
+
+    def __init__(self, store: Store, ranks: Ranks, visited: Callable[[int], None]) -> None:
+        self._store = store
+        self._ranks = ranks
+        self._visited = visited
+        self._loop = asyncio.get_running_loop()
+        self._at: dict[int, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def needed(self, partition: int, in_ms: int) -> None:
+        """The partition needs `due` in so many ms."""
+        rank = self._ranks.for_care(partition)
+        if self._closed or rank > _KEEN:
+            return
+        at = self._loop.time() + max(_LEAST_S, in_ms / 1000) + rank * _BEHIND_S
+        if at < self._at.get(partition, float("inf")):
+            self._at[partition] = at
+            self._set_timer()
+
+    def look(self, partitions: Iterable[int]) -> None:
+        """Ask these when they need it."""
+        for partition in partitions:
+            self.needed(partition, 0)
+
+    async def rounds(self) -> None:
+        """Pass over all partitions that this worker ranks first for, slowly, for ever."""
+        place = 0
+        while True:
+            await asyncio.sleep(_SLICE_S)
+            share = max(1, round(self._store.partitions * _SLICE_S / _ROUND_S))
+            for partition in (at % self._store.partitions for at in range(place, place + share)):
+                if self._ranks.for_care(partition) == 0:
+                    self.needed(partition, 0)
+                    self._visited(partition)
+            place = (place + share) % self._store.partitions
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._at and not self._closed:
+            self._timer = self._loop.call_at(min(self._at.values()), self._ring)
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        for partition in [partition for partition, at in self._at.items() if at <= now]:
+            del self._at[partition]
+            task = asyncio.ensure_future(self._due(partition))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self._set_timer()
+
+    async def _due(self, partition: int) -> None:
+        try:
+            answer = await self._store.due(partition)
+            if answer.next_ms is not None:
+                self.needed(partition, answer.next_ms)
+            for tx in answer.removable:
+                await self._remove(tx)
+        except BROKEN:
+            self.needed(partition, int(_AGAIN_S * 1000))
+        except Exception:
+            log.exception("due failed", partition=partition)
+
+    async def _remove(self, tx: TxId) -> None:
+        if await self._store.remove(tx):
+            log.debug("removed", tx=tx)

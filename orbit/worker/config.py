@@ -1,0 +1,47 @@
+"""What a worker process is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orbit.config import Limits, RetryPolicy, Timing
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """One worker.
+
+    Attributes:
+        app: `module`, `module:State` or a path to a `.py` file.
+        redis: The URL of the deployment's Redis.
+        concurrency: At most so many transactions at once.
+        queues: The queues that it serves.
+        lease_s / drain_s: See `orbit.config.Timing`.
+        linger_s: How long a transaction with nothing to do is kept in memory.
+        health_port: Where `/livez`, `/readyz` and `/metrics` are served; None for nowhere.
+        say: Is told the lines that the process prints.
+        rebuild_always: Rebuild the fields after every commit (`orbit dev`).
+        stop: Set to drain.
+    """
+
+    app: str
+    redis: str
+    concurrency: int = 100
+    queues: tuple[str, ...] = ("default",)
+    lease_s: float = Timing().lease_s
+    drain_s: float = Timing().drain_s
+    linger_s: float = 3.0
+    health_port: int | None = None
+    health_host: str = "127.0.0.1"
+    namespace: str = "orbit"
+    say: Callable[[str], None] = _print
+    rebuild_always: bool = False
+    limits: Limits = field(default_factory=Limits)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,0 +1,61 @@
+"""Waiting that a cancellation doesn't cut short: what is under way is settled first, then it is raised."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from orbit.errors import OutcomeUnknown, Overloaded, Unavailable
+
+T = TypeVar("T")
+
+BROKEN = (OutcomeUnknown, Unavailable, Overloaded)
+"""What Redis answers when it is away or full: the same is asked again."""
+
+
+async def settled(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives. If the waiting task is cancelled, `work` goes on to its end, and then that is raised."""
+    task = asyncio.ensure_future(work)
+    await until_done((task,))
+    return task.result()
+
+
+async def until_done(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Return when all are done. A cancellation of the waiter is raised only then; errors of theirs aren't."""
+    waiting = tuple(tasks)
+    cancelled: asyncio.CancelledError | None = None
+    while any(not task.done() for task in waiting):
+        try:
+            await asyncio.wait(waiting)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        for task in waiting:
+            if not task.cancelled():
+                task.exception()  # else it would be reported as never looked at
+        raise cancelled
+
+
+class Backoff:
+    """Growing pauses with full jitter on the upper half."""
+
+    def __init__(self, first_s: float = 0.05, max_s: float = 2.0) -> None:
+        self._next_s = first_s
+        self._max_s = max_s
+
+    def next_s(self) -> float:
+        pause_s = self._next_s * random.uniform(0.5, 1.0)
+        self._next_s = min(self._next_s * 2, self._max_s)
+        return pause_s
+
+
+async def persist(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until Redis answers. Only for what may be asked again: reads, and writes that know their own repetition."""
+    backoff = Backoff()
+    while True:
+        try:
+            return await ask()
+        except BROKEN:
+            await asyncio.sleep(backoff.next_s())

@@ -1,0 +1,162 @@
+"""The transactions that a worker holds, from grant to release."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from orbit.errors import OutcomeUnknown
+from orbit.protocol.ids import TxId
+from orbit.state import State
+from orbit.store import types as t
+from orbit.worker.actor import Actor, Leaving, Surroundings
+from orbit.worker.lease import Lease, own_deadline_s
+from orbit.worker.life import live
+from orbit.worker.renewer import Renewed, Renewer
+from orbit.worker.settling import BROKEN, Backoff
+
+log = structlog.get_logger("orbit.worker")
+
+
+class Slots:
+    """Room for `concurrency` transactions. One whose threads outlive it keeps its slot until they end.
+
+    `on_room` is called when a slot is free again.
+    """
+
+    def __init__(
+        self, around: Surroundings, states: Mapping[t.Spec, type[State]], concurrency: int, renewer: Renewer,
+        on_room: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._around = around
+        self._states = states
+        self._concurrency = concurrency
+        self._renewer = renewer
+        self._on_room = on_room
+        self._actors: dict[TxId, Actor] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._drop = asyncio.Event()
+
+    @property
+    def room(self) -> int:
+        return 0 if self._draining else self._concurrency - len(self._tasks)
+
+    def grant(self, grant: t.Grant, asked_s: float) -> None:
+        """Run a transaction that was claimed."""
+        self._around.metrics.claimed.labels(str(grant.crashed).lower()).inc()
+        lease = Lease(grant.tx, grant.epoch, grant.number, own_deadline_s(asked_s, self._around.lease_s))
+        before = self._actors.get(grant.tx)
+        if before is not None:
+            before.note_lost()
+        actor = self._actors[grant.tx] = Actor(self._around, self._states[grant.spec], grant, lease)
+        self._renewer.add(lease)
+        if self._draining:
+            actor.unload()
+        task = asyncio.ensure_future(self._hold(actor))
+        self._tasks.add(task)
+        task.add_done_callback(self._free)
+        self._count()
+
+    def nudge(self, nudge: t.OwnerNudge) -> None:
+        actor = self._actors.get(nudge.tx)
+        if actor is None:
+            return
+        if nudge.why == "cancel":
+            actor.note_cancel()
+        else:
+            actor.nudge()
+
+    def renewed(self, found: Renewed) -> None:
+        for lease in found.lost:
+            actor = self._actors.get(lease.tx)
+            if actor is not None and actor.lease is lease:
+                self._around.metrics.lost.inc()
+                actor.log.warning("lease lost")
+                actor.note_lost()
+        for tx in found.waiting & self._actors.keys():
+            self._actors[tx].nudge()
+        for tx in found.cancelled & self._actors.keys():
+            self._actors[tx].note_cancel()
+
+    def nudge_all(self) -> None:
+        """Something may have been missed: let each look."""
+        for actor in self._actors.values():
+            actor.nudge()
+
+    async def drain(self, drain_s: float) -> None:
+        """Hand all over at their last commits; what still runs after `drain_s` is dropped."""
+        self._draining = True
+        for actor in tuple(self._actors.values()):
+            actor.unload()
+        if not self._actors:
+            return
+        leaving = asyncio.ensure_future(self._all_released())
+        await asyncio.wait((leaving,), timeout=drain_s)
+        self._drop.set()
+        await asyncio.wait((leaving,), timeout=1.0)
+        leaving.cancel()
+
+    async def _all_released(self) -> None:
+        while self._actors:
+            await next(iter(self._actors.values())).released.wait()
+
+    # ---- one transaction
+
+    async def _hold(self, actor: Actor) -> None:
+        leaving = Leaving.GONE
+        try:
+            leaving = await live(actor, self._drop)
+        except Exception:
+            actor.log.exception("a defect of the worker's")
+            leaving = Leaving.RESTING
+            actor.rest_s = 1.0
+        finally:
+            self._around.metrics.released.labels(leaving.value).inc()
+            try:
+                await self._release(actor, leaving)
+            finally:
+                self._forget(actor)
+                actor.released.set()
+        await asyncio.gather(*actor.tasks, return_exceptions=True)
+        await actor.threads.none.wait()
+
+    def _forget(self, actor: Actor) -> None:
+        self._renewer.remove(actor.lease)
+        if self._actors.get(actor.tx) is actor:
+            del self._actors[actor.tx]
+
+    async def _release(self, actor: Actor, leaving: Leaving) -> None:
+        """Give back what is still held. If Redis doesn't answer for a lease time, the lease runs out by itself."""
+        if leaving in (Leaving.ENDED, Leaving.GONE):
+            return
+        backoff = Backoff()
+        for _ in range(8):
+            try:
+                await self._around.store.release(
+                    actor.tx,
+                    actor.grant.epoch,
+                    actor.history.number if hasattr(actor, "history") else actor.grant.number,
+                    actor.last_seen,
+                    idle=leaving is Leaving.IDLE,
+                    wake_in_ms=int(actor.rest_s * 1000) if leaving is Leaving.RESTING else None,
+                )
+                return
+            except BROKEN:
+                if self._drop.is_set():
+                    return
+                await asyncio.sleep(backoff.next_s())
+        actor.log.warning("not released: its lease runs out", error=OutcomeUnknown.__name__)
+
+    def _free(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a transaction's task failed", exc_info=task.exception())
+        self._count()
+        self._on_room()
+
+    def _count(self) -> None:
+        self._around.metrics.running.set(len(self._tasks))
+        self._around.metrics.room.set(self.room)

@@ -1,0 +1,97 @@
+"""What a turn did, gathered while it runs, and the commit that it becomes. Plain values: no loop, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from orbit.protocol.entries import Failure
+from orbit.protocol.ids import Epoch, InboxId, PublicName, TxId
+from orbit.store.types import Commit, NewEnd, NewRefusal, NewUpdate
+
+
+@dataclass(slots=True)
+class Turn:
+    """Everything but the fields. A step's result and its progress are such turns, too: commits without fields."""
+
+    entries: list[NewUpdate | NewRefusal] = field(default_factory=list)
+    names: dict[str, bytes] = field(default_factory=dict)
+    forgotten: tuple[str, ...] = ()
+    consumed: list[InboxId] = field(default_factory=list)
+    told: list[tuple[PublicName, str]] = field(default_factory=list)
+    barred: list[tuple[PublicName, str]] = field(default_factory=list)
+    end: NewEnd | None = None
+    attempts: int | None = None
+    passes: int | None = None
+    run_returned: bool | None = None
+
+    @property
+    def sent(self) -> bool:
+        """Whether anything was sent, or decided, that a step must not come after."""
+        return bool(self.entries or self.names or self.barred or self.end)
+
+    @property
+    def empty(self) -> bool:
+        return not (self.sent or self.forgotten or self.consumed or self.told) and (
+            self.attempts is None and self.passes is None and self.run_returned is None
+        )
+
+    @property
+    def updates(self) -> int:
+        return len(self.entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What a turn leaves of the fields.
+
+    `changed`: where they aren't those of the last commit, what they are now. `snapshot`: to be written with this
+    commit; `view` likewise, packed.
+    """
+
+    changed: bytes | None = None
+    snapshot: bytes | None = None
+    view: bytes | None = None
+
+
+NO_FIELDS = Fields()
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Where the history stands: what every commit names."""
+
+    tx: TxId
+    epoch: Epoch
+    number: int
+    version: int
+
+
+def to_commit(base: Base, turn: Turn, fields: Fields, lease_ms: int) -> Commit | None:
+    """The commit of `turn`, or None where nothing is to be written: an empty turn costs nothing."""
+    if turn.empty and fields.changed is None and fields.snapshot is None:
+        return None
+    return Commit(
+        tx=base.tx,
+        epoch=base.epoch,
+        number=base.number,
+        version=base.version,
+        entries=tuple(turn.entries),
+        snapshot=fields.snapshot,
+        view=fields.view,
+        names=tuple(turn.names.items()),
+        forgotten=turn.forgotten,
+        consumed=tuple(turn.consumed),
+        told=tuple(turn.told),
+        barred=tuple(turn.barred),
+        progressed=bool(fields.changed is not None or turn.names or turn.consumed or turn.passes is not None),
+        attempts=turn.attempts,
+        run_returned=turn.run_returned,
+        passes=turn.passes,
+        end=turn.end,
+        lease_ms=lease_ms,
+    )
+
+
+def failed(kind: str, message: str, trace: str | None = None) -> NewEnd:
+    """The end of a transaction that failed: `kind` and `message` reach its clients, `trace` its operators."""
+    return NewEnd("failed", error=Failure(kind, message), trace=trace)

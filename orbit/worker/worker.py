@@ -1,0 +1,237 @@
+"""A worker's life: opened, registered, claiming, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import structlog
+
+from orbit.errors import DefinitionError, OrbitError
+from orbit.state import State
+from orbit.store import types as t
+from orbit.store.store import Store
+from orbit.store.subscriber import Subscriber
+from orbit.worker.actor import Surroundings
+from orbit.worker.care import Caretaker
+from orbit.worker.claims import Claimer
+from orbit.worker.config import WorkerConfig
+from orbit.worker.discover import load_app, record_of, spec_of
+from orbit.worker.health import Health
+from orbit.worker.metrics import Metrics
+from orbit.worker.ranking import Ranks
+from orbit.worker.renewer import Renewer
+from orbit.worker.settling import BROKEN, persist
+from orbit.worker.slots import Slots
+
+log = structlog.get_logger("orbit.worker")
+
+_BEAT_S = 3.0
+_BEAT_TTL_S = 10.0
+_RANK_S = 0.02
+"""How much later each rank behind the first claims."""
+_KEEN = 3
+"""Ranks behind these leave it to the slow round."""
+_SWEEP_S = 2.5
+
+
+class WorkerError(OrbitError):
+    """A part of the worker died; the process must end."""
+
+
+async def run_worker(config: WorkerConfig) -> None:
+    """Run a worker until `config.stop` is set, then drain it.
+
+    Returns when everything was handed over, or dropped at `drain_s`.
+
+    Raises:
+        DefinitionError: APP can't be run; one line.
+        StoreUnusable: This Redis can't hold a deployment; one line.
+        WorkerError: A part of it died.
+    """
+    states = _wanted(config, load_app(config.app))
+    settings = t.StoreSettings(namespace=config.namespace)
+    opening = asyncio.ensure_future(Store.open(config.redis, settings, wait=True, say=config.say))
+    stopping = asyncio.ensure_future(config.stop.wait())
+    try:
+        await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not opening.done():
+            return
+        await Worker(config, opening.result(), states).live()
+    finally:
+        for task in (opening, stopping):
+            task.cancel()
+
+
+def _wanted(config: WorkerConfig, states: list[type[State]]) -> dict[t.Spec, type[State]]:
+    specs = {spec_of(cls): cls for cls in states if cls.__orbit__.queue in config.queues}
+    if not specs:
+        raise DefinitionError(f"{config.app}: none of its States is on the queues {', '.join(config.queues)}")
+    return specs
+
+
+class Worker:
+    """One worker on an open store, which it closes."""
+
+    def __init__(self, config: WorkerConfig, store: Store, states: dict[t.Spec, type[State]]) -> None:
+        self.id = f"{socket.gethostname()[:32]}-{secrets.token_hex(5)}"
+        self.metrics = Metrics()
+        self._config = config
+        self._store = store
+        self._states = states
+        self._specs = tuple(states)
+        self._around = Surroundings(
+            store, self.metrics, limits=config.limits, retry=config.retry, lease_s=config.lease_s,
+            linger_s=config.linger_s, rebuild_always=config.rebuild_always,
+        )  # fmt: skip
+        self._ranks = Ranks(self.id)
+        self._renewer = Renewer(
+            self._open_again, self.id, config.lease_s, self.metrics, lambda found: self._slots.renewed(found), self._die
+        )
+        self._slots = Slots(self._around, states, config.concurrency, self._renewer, self._on_room)
+        self._claimer = Claimer(
+            store, self.id, self._specs, config.lease_s, lambda: self._slots.room, self._slots.grant
+        )
+        self._care = Caretaker(store, self._ranks, self._claimer.want)
+        self._subscriber = Subscriber(
+            store, on_wake=self._on_wake, on_nudge=self._slots.nudge, on_gap=self._look_everywhere
+        )
+        self._died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._beat_now = asyncio.Event()
+        self._full = False
+        self._ready = False
+        self._draining = False
+
+    async def live(self) -> None:
+        """Until the config's `stop` is set and all is handed over."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._store.close)
+            health = Health(self.metrics, self._unready)
+            stack.push_async_callback(health.close)
+            if self._config.health_port is not None:
+                port = await health.open(self._config.health_host, self._config.health_port)
+                self._config.say(f"orbit worker health at http://{self._config.health_host}:{port}")
+            await stack.enter_async_context(self._parts())
+            self._config.say(f"orbit worker ready {self.id}: {', '.join(spec.state for spec in self._specs)}")
+            stopped = asyncio.ensure_future(self._config.stop.wait())
+            await asyncio.wait((stopped, self._died), return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            await self._drain()
+        if self._died.done():
+            self._died.result()
+
+    @contextlib.asynccontextmanager
+    async def _parts(self) -> AsyncIterator[None]:
+        """Everything that goes on beside the transactions; a part that dies ends the worker."""
+        await persist(lambda: self._store.publish_states([record_of(cls) for cls in self._states.values()]))
+        await persist(self._beat)
+        self._renewer.start()
+        parts = [self._watch("subscriber", self._subscriber.run())]
+        try:
+            await self._subscriber.follow_partitions(self.id)
+            parts += [
+                self._watch("registry", self._registry()),
+                self._watch("rounds", self._care.rounds()),
+                self._watch("sweep", self._sweep()),
+            ]
+            self._ready = True
+            self._look_everywhere()
+            yield
+        finally:
+            for part in parts:
+                part.cancel()
+            await asyncio.wait(parts)
+            await self._care.close()
+            await self._renewer.stop()
+
+    def _watch(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        async def watched() -> None:
+            try:
+                await work
+            except Exception as error:
+                log.exception("a part of the worker died", part=name)
+                self._die(error)
+
+        return asyncio.ensure_future(watched())
+
+    def _die(self, error: BaseException) -> None:
+        if not self._died.done():
+            self._died.set_exception(WorkerError(f"a part of the worker died: {type(error).__name__}: {error}"))
+
+    async def _open_again(self) -> Store:
+        """The renewing thread's own connection."""
+        return await Store.open(self._config.redis, t.StoreSettings(namespace=self._config.namespace), wait=True)
+
+    def _unready(self) -> str | None:
+        if self._draining:
+            return "draining"
+        if not self._ready:
+            return "starting"
+        return None if self._subscriber.connected else "no pub/sub connection to Redis"
+
+    async def _drain(self) -> None:
+        self._draining = True
+        drained = asyncio.ensure_future(self._slots.drain(self._config.drain_s))
+        try:
+            async with asyncio.timeout(self._config.drain_s):
+                await self._claimer.close()
+                await self._store.forget_worker(self.id)
+        except (TimeoutError, *BROKEN):
+            pass  # it is forgotten when its beat runs out
+        await drained
+
+    # ---- what is heard
+
+    def _on_wake(self, wake: t.ReadyWake | t.DueWake) -> None:
+        if isinstance(wake, t.DueWake):
+            self._care.needed(wake.partition, wake.in_ms)
+        elif wake.spec in self._states:
+            rank = self._ranks.for_claim(wake.partition, wake.spec)
+            if rank == 0:
+                self._claimer.want(wake.partition)
+            elif rank <= _KEEN:
+                asyncio.get_running_loop().call_later(rank * _RANK_S, self._claimer.want, wake.partition)
+
+    def _look_everywhere(self) -> None:
+        """At the beginning, and after anything may have been missed."""
+        if not self._ready:
+            return
+        self._slots.nudge_all()
+        self._care.look(range(self._store.partitions))
+        for partition in range(self._store.partitions):
+            self._claimer.want(partition)
+
+    def _on_room(self) -> None:
+        self._claimer.pump()
+        if self._full and self._slots.room > 0:
+            self._beat_now.set()
+
+    # ---- what is said
+
+    async def _registry(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BEAT_S * random.uniform(0.8, 1.0)):
+                    await self._beat_now.wait()
+            with contextlib.suppress(*BROKEN):
+                await self._beat()
+
+    async def _beat(self) -> None:
+        self._beat_now.clear()
+        room = self._slots.room
+        self._full = room == 0
+        await self._store.beat_worker(t.WorkerRecord(self.id, self._specs, room), _BEAT_TTL_S)
+        if self._ranks.learn(await self._store.workers()) and self._ready:
+            self._care.look(p for p in range(self._store.partitions) if self._ranks.for_care(p) == 0)
+
+    async def _sweep(self) -> None:
+        """Free the places of edges that are gone; each worker does it, the more there are the more seldom."""
+        while True:
+            await asyncio.sleep(_SWEEP_S * self._ranks.workers * random.uniform(0.6, 1.4))
+            with contextlib.suppress(*BROKEN):
+                await self._store.sweep_edges()
