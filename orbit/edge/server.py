@@ -44,6 +44,7 @@ def listen(host: str, port: int, *, insecure: bool) -> socket.socket:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise CannotListen(f"--host {host}: {error.strerror or error}") from None
+    found.sort(key=lambda entry: entry[0] is not socket.AF_INET)
     family, _, _, _, address = found[0]
     reachable = [str(entry[4][0]).partition("%")[0] for entry in found]
     if not insecure and not all(ipaddress.ip_address(text).is_loopback for text in reachable):

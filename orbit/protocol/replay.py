@@ -200,6 +200,8 @@ class Feed:
         """What a tail at `position` needs to stand at `head` (perhaps nothing). None: not known here, read the log."""
         if position == self.head:
             return Batch(position, (), over=False)
+        if self.stale:
+            return None  # what is kept may be what Redis has lost
         entries: list[Entry] = []
         for batch in reversed(self._recent):
             entries[:0] = batch.entries
