@@ -23,6 +23,7 @@
     ├── UsageError               a verb called where it doesn't belong (a TypeError's cousin, at run time)
     ├── ProtocolError            bytes from the other side that mean nothing
     ├── MessageLost              client: a message of unknown fate after a rewind
+    ├── UpdatesReset             client: the updates seen so far don't stand any more; start from a view
     └── TransactionFailed        client: the transaction ended as failed or cancelled
 
 An expected refusal inside Orbit (fenced, trimmed, duplicate) is a value, not an exception.
@@ -174,6 +175,22 @@ class ProtocolError(OrbitError):
 
 class MessageLost(OrbitError):
     """A message that the client sent has an unknown fate: Redis lost it, or the session was forgotten."""
+
+
+class UpdatesReset(OrbitError):
+    """What was built from the updates so far is to be forgotten: begin from `view`, then go on after `cursor`.
+
+    Attributes:
+        reason: `trimmed` or `rewound`.
+        view: What the State shows to those who can't have the log from its start; None where it has no view.
+        cursor: Where to go on.
+    """
+
+    def __init__(self, reason: str, view: object, cursor: str) -> None:
+        super().__init__(f"the log was {reason}: begin anew from the view, and go on after {cursor}")
+        self.reason = reason
+        self.view = view
+        self.cursor = cursor
 
 
 class TransactionFailed(OrbitError):

@@ -1,0 +1,27 @@
+"""For applications: `Broker` over Redis, `Client` over the edges' WebSocket and HTTP."""
+
+from __future__ import annotations
+
+from orbit.client.attachment import Attachment
+from orbit.client.broker import Broker
+from orbit.client.client import Client
+from orbit.client.types import StateInfo, TransactionError, TransactionInfo, TransactionPage
+from orbit.protocol.messages import Advance, Attached, End, Rejected, Reset, Update
+from orbit.protocol.sessions import Lost
+
+__all__ = [
+    "Advance",
+    "Attached",
+    "Attachment",
+    "Broker",
+    "Client",
+    "End",
+    "Lost",
+    "Rejected",
+    "Reset",
+    "StateInfo",
+    "TransactionError",
+    "TransactionInfo",
+    "TransactionPage",
+    "Update",
+]

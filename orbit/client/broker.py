@@ -1,0 +1,267 @@
+"""`Broker`: transactions from an application that reaches Redis itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing
+from typing import Any, Self, TypeVar
+
+from orbit.client.backoff import Backoff
+from orbit.client.following import Event, Watcher, follow
+from orbit.client.starting import by_class, by_name, check_delay, check_id, draw_id
+from orbit.client.types import StateInfo, TransactionError, TransactionInfo, TransactionPage, moment
+from orbit.config import Limits
+from orbit.errors import BadRequest, Conflict, Ended, NotFound, OutcomeUnknown, Overloaded, UpdatesReset
+from orbit.protocol.ids import TxId
+from orbit.protocol.messages import End, Reset, Update, Value
+from orbit.protocol.values import pack, unpack
+from orbit.state import State
+from orbit.store import types as t
+from orbit.store.store import Store
+
+_T = TypeVar("_T")
+_ATTEMPTS = 4
+
+
+class Broker:
+    """Starts, follows and steers transactions over Redis. One per process and loop; safe to use from many tasks.
+
+    It connects at its first use; `async with` closes it at the end.
+
+    Args:
+        redis: A URL (`redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://`), or an open Store,
+            which is then not closed.
+        namespace: What begins every key of the deployment.
+    """
+
+    def __init__(self, redis: str | Store, *, namespace: str = "orbit", limits: Limits | None = None) -> None:
+        self._redis = redis
+        self._namespace = namespace
+        self._limits = limits or Limits()
+        self._opening = asyncio.Lock()
+        self._store: Store | None = None
+        self._watcher: Watcher | None = None
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close what was opened. Iterators that still run end with an error."""
+        async with self._opening:
+            self._store = self._watcher = None
+            await self._stack.aclose()
+
+    # ---- starting
+
+    async def start(
+        self,
+        state: type[State] | str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        idempotency_key: str | None = None,
+        delay_s: float = 0.0,
+    ) -> str:
+        """Start a transaction, once per id or key.
+
+        Args:
+            state: A State's class, whose input is validated in full here; or its name, whose input is judged by the
+                schema that the workers published, and in full by the worker.
+            input: The fields.
+            id: 16 to 64 characters of `A-Za-z0-9_-`; drawn where it isn't given.
+            idempotency_key: The same key with the same start again gives the same transaction.
+            delay_s: How long to wait before it runs.
+
+        Returns:
+            The transaction's id.
+
+        Raises:
+            BadRequest: The State is unknown, or the input doesn't fit; the message names the fields.
+            Conflict: The id or key is another start's.
+            OutcomeUnknown: Redis broke in between, more than once. The same start with the same id or key is safe.
+
+        Cancellation: it may be started.
+        """
+        store = await self._open()
+        tx = self._name(store, id, idempotency_key)
+        delay_s = check_delay(delay_s)
+        if isinstance(state, str):
+            new = by_name(state, await store.states(), input or {}, tx, delay_s)
+        else:
+            new = by_class(state, input or {}, tx, delay_s)
+        answer = await _insist(lambda: store.start(new))
+        if isinstance(answer, t.Taken):
+            raise Conflict("this id or key is another start's")
+        return answer.tx
+
+    async def states(self) -> tuple[StateInfo, ...]:
+        """The States that workers run or ran."""
+        records = await (await self._open()).states()
+        return tuple(StateInfo(one.name, one.version, one.queue, one.live, json.loads(one.schema)) for one in records)
+
+    # ---- looking
+
+    async def get(self, tx: str) -> TransactionInfo:
+        """One transaction. Raises NotFound."""
+        found = await (await self._open()).get(check_id(tx))
+        if found is None:
+            raise NotFound("no such transaction")
+        return _info(found)
+
+    async def list(
+        self, *, state: str | None = None, status: str | None = None, limit: int = 100, page: str | None = None
+    ) -> TransactionPage:
+        """Transactions, newest first. `page`: the `next` of the page before."""
+        found = await (await self._open()).list(state=state, status=status, limit=limit, page=page)
+        return TransactionPage(tuple(map(_info, found.transactions)), found.next)
+
+    async def result(self, tx: str, *, wait_s: float | None = None) -> Value:
+        """The result, once the transaction is over.
+
+        Args:
+            wait_s: How long to wait for the end; None: as long as it takes.
+
+        Raises:
+            TransactionFailed: It failed or was cancelled.
+            TimeoutError: It isn't over yet.
+            NotFound: No such transaction.
+        """
+        info = await self.get(tx)
+        if not info.over:
+            async with asyncio.timeout(wait_s), aclosing(self.events(tx, after=info.cursor)) as events:
+                async for event in events:
+                    if isinstance(event, End):
+                        break
+            info = await self.get(tx)
+        if not info.over:
+            raise TimeoutError("the transaction isn't over: it was retried meanwhile")
+        return info.outcome()
+
+    # ---- steering
+
+    async def send(self, tx: str, data: Value, *, idempotency_key: str | None = None) -> None:
+        """A message for the State, stored when this returns. It comes from no session, so nothing is answered.
+
+        Args:
+            idempotency_key: Makes sending it again safe, for 24 hours.
+
+        Raises:
+            NotFound, Ended, Overloaded, Unavailable: It wasn't stored.
+            BadRequest, TooLarge: The data can't be sent.
+            OutcomeUnknown: It may be stored or not; with a key, it may be sent again.
+        """
+        message = t.NewMessage(pack(data, limit_bytes=self._limits.data_bytes), key=idempotency_key)
+        store, tx = await self._open(), check_id(tx)
+        if idempotency_key is None:
+            answer = await store.append(tx, message)
+        else:
+            answer = await _insist(lambda: store.append(tx, message))
+        match answer:
+            case t.Stored():
+                return
+            case t.InboxFull():
+                raise Overloaded("the inbox is full", retry_after_ms=1000)
+            case t.Missing():
+                raise NotFound("no such transaction")
+            case t.Over():
+                raise Ended(f"the transaction is {answer.status}")
+            case t.WrongMid() | t.NotPlace() | t.Barred():
+                raise AssertionError("a message without a session is neither numbered nor placed")
+
+    async def cancel(self, tx: str, reason: str = "") -> str:
+        """Cancel a transaction; when this returns, that is certain to happen. Returns its status for now.
+
+        Raises:
+            NotFound, Ended.
+        """
+        store, tx = await self._open(), check_id(tx)
+        answer = await _insist(lambda: store.cancel(tx, reason))
+        if isinstance(answer, t.Missing):
+            raise NotFound("no such transaction")
+        if isinstance(answer, t.Over):
+            raise Ended(f"the transaction is {answer.status}")
+        return answer.status
+
+    # ---- following
+
+    async def updates(self, tx: str, *, after: str = "0") -> AsyncGenerator[Update]:
+        """The updates that are for everybody, each once, in order, until the transaction is over.
+
+        Args:
+            after: A cursor; `"0"`: from the start; `"$"`: only what is new.
+
+        Raises:
+            UpdatesReset: What was seen so far doesn't stand any more: go on from its view and cursor.
+            NotFound, Gone, BadRequest.
+        """
+        async with aclosing(self.events(tx, after=after)) as events:
+            async for event in events:
+                if isinstance(event, Reset):
+                    raise UpdatesReset(event.reason, event.view, event.cursor)
+                if isinstance(event, Update):
+                    yield event
+
+    async def events(self, tx: str, *, after: str = "0") -> AsyncGenerator[Event]:
+        """As `updates`, but whole: resets, advances and the end come as events, too."""
+        store = await self._open()
+        assert self._watcher is not None
+        async with aclosing(follow(store, self._watcher, check_id(tx), after)) as events:
+            async for event in events:
+                yield event
+
+    # ---- inside
+
+    async def _open(self) -> Store:
+        async with self._opening:
+            if self._store is None:
+                store = self._redis
+                if isinstance(store, str):
+                    store = await Store.open(store, t.StoreSettings(namespace=self._namespace))
+                    self._stack.push_async_callback(store.close)
+                self._watcher = await self._stack.enter_async_context(Watcher(store))
+                self._store = store
+            return self._store
+
+    def _name(self, store: Store, tx: str | None, key: str | None) -> TxId:
+        if tx is not None and key is not None:
+            raise BadRequest("an id or an idempotency key, not both")
+        if key is not None:
+            return store.derived_id("start", "", key)
+        return draw_id() if tx is None else check_id(tx)
+
+
+async def _insist(verb: Callable[[], Awaitable[_T]]) -> _T:
+    """Do what is safe to repeat until its outcome is known, a few times."""
+    backoff = Backoff(max_s=2.0)
+    for attempt in range(_ATTEMPTS - 1):
+        try:
+            return await verb()
+        except OutcomeUnknown:
+            await asyncio.sleep(backoff.wait_s(attempt))
+    return await verb()
+
+
+def _info(found: t.Transaction) -> TransactionInfo:
+    return TransactionInfo(
+        id=found.tx,
+        state=found.state,
+        version=found.version,
+        queue=found.queue,
+        status=found.status,
+        created_at=moment(found.created_ms),
+        started_at=None if found.started_ms is None else moment(found.started_ms),
+        ended_at=None if found.ended_ms is None else moment(found.ended_ms),
+        cursor=str(found.head),
+        commit=found.number,
+        epoch=found.epoch,
+        attempts=found.attempts,
+        result=None if found.result is None else unpack(found.result),
+        error=TransactionError(found.error.type, found.error.message) if found.error else None,
+    )
