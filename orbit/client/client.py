@@ -36,6 +36,7 @@ class Client:
         token: Sent with every request and as the default of every attach.
         codec: The subprotocol of the WebSocket.
         patience_s: For how long an HTTP request that finds no edge, or no room there, is tried again.
+        shuffle: Begin with any of the edges, so that many clients spread over them; else with the first.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Client:
         codec: Codec = MSGPACK,
         limits: Limits | None = None,
         patience_s: float = 15.0,
+        shuffle: bool = True,
     ) -> None:
         bases = [_base(url) for url in ([urls] if isinstance(urls, str) else urls)]
         if not bases:
@@ -53,8 +55,15 @@ class Client:
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
         self._limits = limits or Limits()
         self._web = Web(bases, headers=headers, patience_s=patience_s)
-        self._link = Link(LinkSettings(["ws" + base.removeprefix("http") + "/v1/ws" for base in bases], codec, headers))
+        sockets = ["ws" + base.removeprefix("http") + "/v1/ws" for base in bases]
+        self._link = Link(LinkSettings(sockets, codec, headers, shuffle=shuffle))
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def edge(self) -> str | None:
+        """The edge that its WebSocket is connected to now, as it was given; None where it is connected to none."""
+        url = self._link.url
+        return None if url is None else "http" + url.removeprefix("ws").removesuffix("/v1/ws")
 
     async def __aenter__(self) -> Self:
         return self

@@ -32,12 +32,13 @@ _FINAL_STATUS = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404:
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """Where to connect and how. `urls` are those of `/v1/ws`."""
+    """Where to connect and how. `urls` are those of `/v1/ws`; `shuffle`: begin with any of them, not with the first."""
 
     urls: Sequence[str]
     codec: Codec
     headers: dict[str, str] = field(default_factory=dict)
     backoff: Backoff = field(default_factory=Backoff)
+    shuffle: bool = True
 
 
 class _Leave(Exception):
@@ -53,13 +54,19 @@ class Link:
     def __init__(self, settings: LinkSettings) -> None:
         self._settings = settings
         self._urls = list(settings.urls)
-        random.shuffle(self._urls)
+        if settings.shuffle:
+            random.shuffle(self._urls)
         self._attachments: dict[str, Attachment] = {}
         self._parting: list[Detach] = []
         self._wanted = asyncio.Event()
         self._to_say = asyncio.Event()
         self._leave_at: float | None = None
         self._connected = False
+
+    @property
+    def url(self) -> str | None:
+        """Where it is connected now; None where it isn't."""
+        return self._urls[0] if self._connected else None
 
     # ---- attachments
 
