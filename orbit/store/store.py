@@ -1,24 +1,48 @@
 """The store: every verb is one atomic script or one atomic read, on one partition.
 
-Only this package imports redis. Verbs raise `Unavailable` where certainly nothing was written, and `OutcomeUnknown` where a write
-was sent and its answer never came (also when the awaiting task is cancelled, the write may be done).
+Only this package imports redis. Verbs raise `Unavailable` where certainly nothing was written, `Overloaded` where Redis is full
+and nothing was written, and `OutcomeUnknown` where a write was sent and its answer never came (also when the awaiting task is
+cancelled, the write may be done).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import hashlib
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
 
-from orbit.protocol.cursors import Cursor
-from orbit.protocol.entries import LogPage, LogReset
-from orbit.protocol.ids import Epoch, InboxId, PublicName, Session, TxId
+from orbit.errors import Unavailable
+from orbit.protocol.ids import PublicName, Session, TxId
 from orbit.store import types as t
+from orbit.store.address import Connect, connector, shown
+from orbit.store.checks import Deployment, check
+from orbit.store.commits import Commits
+from orbit.store.edges import Edges
+from orbit.store.grants import Grants
+from orbit.store.keys import Keys
+from orbit.store.link import Link
+from orbit.store.listing import Listing
+from orbit.store.logs import Logs
+from orbit.store.registry import Registry
+from orbit.store.sessions import Sessions
+from orbit.store.transactions import Transactions
+
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 2.0
 
 
-class Store:
-    """One deployment in one Redis."""
+class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Registry, Edges):
+    """One deployment in one Redis. Its verbs stand in the classes that it is made of."""
 
-    settings: t.StoreSettings
     partitions: int
+
+    def __init__(self, link: Link, settings: t.StoreSettings, deployment: Deployment) -> None:
+        self.settings = settings
+        self.partitions = deployment.partitions
+        self._link = link
+        self._keys = Keys(settings.namespace, deployment.partitions)
+        self._secret = deployment.secret
 
     @classmethod
     async def open(
@@ -26,71 +50,71 @@ class Store:
     ) -> Store:
         """Connect and check: version, scripts and sharded pub/sub allowed, number of partitions (recorded at first use).
 
-        wait: Redis isn't there: wait with backoff, `say` so once, instead of raising Unavailable.
-        Raises StoreUnusable (one line that says what to do)."""
-        raise NotImplementedError
+        Args:
+            url: `redis://`, `rediss://` or `unix://`.
+            wait: Redis isn't there: wait with backoff, `say` so once, instead of raising Unavailable.
 
-    async def close(self) -> None: ...
-    async def ping(self) -> None: ...
-    def partition_of(self, tx: TxId) -> int: ...
-    def public_name(self, tx: TxId, session: Session) -> PublicName: ...
+        Raises:
+            StoreUnusable: One line that says what to do.
+            Unavailable: Redis isn't there.
+        """
+        connect = connector(url, settings.timeout_s)
+        waited_s = 0.0
+        while True:
+            try:
+                return await cls.over(connect, settings)
+            except Unavailable as error:
+                if not wait:
+                    raise Unavailable(f"no Redis at {shown(url)}: {error.message}") from error
+                if say is not None and not waited_s:
+                    say(f"waiting for Redis at {shown(url)}: {error.message}")
+            waited_s = min(_LONGEST_WAIT_S, max(_FIRST_WAIT_S, 2 * waited_s))
+            await asyncio.sleep(waited_s)
+
+    @classmethod
+    async def over(cls, connect: Connect, settings: t.StoreSettings) -> Store:
+        """As `open`, over connections that `connect` makes."""
+        link = Link(connect, settings.timeout_s)
+        try:
+            return cls(link, settings, await check(link, settings))
+        except BaseException:
+            await link.close()
+            raise
+
+    async def close(self) -> None:
+        """Close the connections. What is under way is answered as if they had broken."""
+        await self._link.close()
+
+    async def ping(self) -> None:
+        """Return when Redis has answered.
+
+        Raises:
+            Unavailable: It didn't.
+        """
+        await self._link.read("PING")
+
+    def partition_of(self, tx: TxId) -> int:
+        return self._keys.partition_of(tx)
+
+    def public_name(self, tx: TxId, session: Session) -> PublicName:
+        """A session's public name in a transaction: 22 characters that don't tell its secret."""
+        return PublicName(self._derived("session", tx, session)[:22])
+
     def derived_id(self, *parts: str) -> TxId:
         """An id derived from the deployment's secret and `parts` (a keyed start: subject, key)."""
+        return TxId(self._derived("id", *parts)[:32])
 
-    # applications
-    async def start(self, new: t.NewTransaction) -> t.Started | t.Existed | t.Taken: ...
-    async def append(
-        self, tx: TxId, message: t.NewMessage
-    ) -> t.Stored | t.WrongMid | t.InboxFull | t.NotPlace | t.Missing | t.Over | t.Barred: ...
-    async def cancel(self, tx: TxId, reason: str) -> t.CancelSet | t.Missing | t.Over: ...
-    async def get(self, tx: TxId) -> t.Transaction | None: ...
-    async def list(
-        self, *, state: str | None = None, status: str | None = None, limit: int = 100, page: str | None = None
-    ) -> t.ListPage: ...
-    async def sessions(self, tx: TxId, limit: int = 100) -> tuple[tuple[t.SessionRow, ...], int]:
-        """The connected ones, at most `limit`, and how many there are in all."""
-    async def states(self) -> tuple[t.StateRecord, ...]: ...
+    def _derived(self, *parts: str) -> str:
+        # Each part's length in front, so that no two lists of parts hash the same text.
+        text = "".join(f"{len(part)}:{part}" for part in parts)
+        return urlsafe_b64encode(hashlib.blake2b(text.encode(), key=self._secret, digest_size=24).digest()).decode()
 
-    # following
-    async def attach(
-        self, tx: TxId, session: PublicName, place: t.Place, subject: str | None
-    ) -> t.AttachDone | t.Missing | t.Barred | t.NotPlace:
-        """An ended transaction attaches, too (no place is taken). NotPlace: the session belongs to another subject."""
-    async def detach(self, tx: TxId, session: PublicName, place: t.Place) -> bool:
-        """Frees the place if it is still the caller's."""
-    async def read_log(self, tx: TxId, after: Cursor, limit: int) -> LogPage | LogReset | t.Missing:
-        """At most `limit` entries and max_page_bytes. Checks the cursor as Raft does (START is confirmed where nothing was trimmed)."""
-    async def changed_since(self, partition: int, since_ms: int) -> tuple[int, dict[TxId, int]]:
-        """(server's now in ms, commit number of each transaction that committed since): the *recent* set."""
+    @property
+    def keys(self) -> Keys:
+        """The names of its keys and channels, for the subscriber."""
+        return self._keys
 
-    # workers
-    async def claim(
-        self, partition: int, worker: str, specs: Sequence[t.Spec], room: int, lease_ms: int, request: str
-    ) -> tuple[t.Grant, ...]:
-        """The most urgent ready ones. `request`: an id drawn by the caller; the same again returns the same grants."""
-    async def load(self, tx: TxId, epoch: Epoch) -> t.Loaded | t.Fenced | t.Vanished: ...
-    async def read_work(self, tx: TxId, after: InboxId | None, limit: int) -> t.Work | t.Missing: ...
-    async def renew(self, partition: int, worker: str, held: Sequence[t.Held], lease_ms: int) -> t.Renewal: ...
-    async def commit(self, commit: t.Commit) -> t.CommitAnswer: ...
-    async def release(
-        self, tx: TxId, epoch: Epoch, number: int, last_seen: InboxId | None, *, idle: bool, wake_in_ms: int | None = None
-    ) -> t.Released | t.Fenced | t.Vanished:
-        """Hand over (`idle=False`: ready at once) or put to sleep (idle, unless something waits: then ready).
-        wake_in_ms: not before this long (the backoff of a retry): it waits in `due`."""
-    async def due(self, partition: int, limit: int = 100) -> t.DueAnswer: ...
-    async def remove(self, tx: TxId) -> bool: ...
-    async def has_ready(self, partition: int, specs: Sequence[t.Spec]) -> bool: ...
-
-    # registry
-    async def publish_states(self, states: Sequence[t.StateRecord]) -> None: ...
-    async def beat_worker(self, worker: t.WorkerRecord, ttl_s: float) -> None: ...
-    async def forget_worker(self, worker: str) -> None: ...
-    async def workers(self) -> tuple[t.WorkerRecord, ...]: ...
-    async def beat_edge(self, edge: str, ttl_s: float) -> None: ...
-    async def forget_edge(self, edge: str) -> None: ...
-    async def sweep_edges(self) -> int:
-        """Free the places of edges that stopped beating; any process may call it, several at once harm nothing. Returns how many."""
-
-    # announcements
-    async def tell_edge(self, edge: str, payload: bytes) -> None:
-        """Publish on an edge's own channel (`replaced`, and its own probe)."""
+    @property
+    def link(self) -> Link:
+        """The way to Redis, for the subscriber."""
+        return self._link

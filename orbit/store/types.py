@@ -255,6 +255,8 @@ class Loaded:
     cancel: str | None
     keep_updates: int
     noted: InboxId | None
+    wake_in_ms: int | None = None
+    """In how many ms it was to wake by itself (the backoff of a retry), where something else made it ready before."""
 
 
 @dataclass(frozen=True, slots=True)

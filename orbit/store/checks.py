@@ -1,0 +1,145 @@
+"""Checks at start-up: that this Redis can hold this deployment. What it can't do is said in one line that says what to do."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+
+from redis import exceptions as redis_errors
+
+from orbit.config import DEFAULT_PARTITIONS
+from orbit.errors import Internal, OrbitError, RequestError, StoreUnusable
+from orbit.store import decode, script
+from orbit.store.address import open_connection
+from orbit.store.keys import MAX_PARTITIONS, Registers
+from orbit.store.link import Link
+from orbit.store.outcome import not_sent
+from orbit.store.types import StoreSettings
+
+FORMAT = "1"
+"""Of what the keys hold. Another one can't be read by this version."""
+OLDEST = (7, 0)
+"""Of Redis; Valkey's own numbers begin at 7.2, and that first one calls itself redis here."""
+_VERSION = re.compile(r"(\d+)\.(\d+)")
+_EVICTING = ("allkeys-lru", "allkeys-lfu", "allkeys-random")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What is recorded of a deployment at its first use. `secret` keys its public names and derived ids."""
+
+    partitions: int
+    secret: bytes
+
+
+async def check(link: Link, settings: StoreSettings) -> Deployment:
+    """Check the server and the deployment; record the latter where it is new.
+
+    Raises:
+        StoreUnusable: One line that says what to do.
+        Unavailable: Redis isn't there.
+    """
+    registers = Registers(settings.namespace)
+    await _check_server(link)
+    await _check_scripts(link, registers)
+    await _check_subscriptions(link, registers)
+    return await _check_deployment(link, registers, settings)
+
+
+async def _check_server(link: Link) -> None:
+    hello = await _hello(link)
+    match = _VERSION.match(hello.get("version", ""))
+    version = (int(match[1]), int(match[2])) if match else (0, 0)
+    if version < OLDEST:
+        shown = hello.get("version") or "older than 6"
+        raise StoreUnusable(f"this server is Redis {shown}: Orbit needs Redis 7.0 or Valkey 7.2, or newer; upgrade it")
+    if hello.get("mode") == "cluster":
+        raise StoreUnusable("this server is part of a cluster, which this version of Orbit can't use yet: name a single server")
+    if hello.get("role") in ("replica", "slave"):
+        raise StoreUnusable("this server is a replica, which can't be written: give the address of its primary")
+
+
+async def _hello(link: Link) -> dict[str, str]:
+    try:
+        flat = await link.read("HELLO")
+    except OrbitError as error:
+        if isinstance(error.__cause__, redis_errors.ResponseError) and "unknown command" in str(error).lower():
+            return {}
+        raise
+    texts = [item.decode() if isinstance(item, bytes) else str(item) for item in flat]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+async def _info(link: Link, section: str) -> dict[str, str]:
+    try:
+        raw = await link.read("INFO", section)
+    except (StoreUnusable, Internal):
+        return {}  # the rules forbid it, or there is no such command: then nothing is known
+    lines = (line.partition(":") for line in raw.decode("utf-8", "replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
+async def _check_scripts(link: Link, registers: Registers) -> None:
+    try:
+        await link.run(script.PROBE, (registers.probe,))
+    except RequestError as error:
+        if error.code != "internal":
+            raise
+        raise StoreUnusable(f"this server doesn't run Orbit's scripts: {_line(error)}") from error
+    except StoreUnusable as error:
+        raise StoreUnusable(
+            f"the rules (ACL) of this Redis user forbid what Orbit's scripts need: allow it the keys and channels "
+            f"{registers.namespace}:* and the commands +@all -@dangerous +info ({_line(error)})"
+        ) from error
+    policy = (await _info(link, "memory")).get("maxmemory_policy", "").strip()
+    if policy in _EVICTING:
+        raise StoreUnusable(
+            f"this server drops keys when it is full (maxmemory-policy {policy}): set maxmemory-policy noeviction"
+        )
+
+
+async def _check_subscriptions(link: Link, registers: Registers) -> None:
+    """Subscribe on a connection of its own, as a subscriber does, and publish to it."""
+    channel = f"{registers.probe}:live"
+    connection = link.new_connection()
+    try:
+        await open_connection(connection, link.timeout_s)
+        await connection.send_command("SSUBSCRIBE", channel)
+        await connection.read_response(timeout=link.timeout_s)
+    except (redis_errors.ResponseError, redis_errors.AuthenticationError) as error:
+        raise StoreUnusable(
+            f"the rules (ACL) of this Redis user forbid sharded pub/sub: allow +ssubscribe +sunsubscribe +spublish and the "
+            f"channels {registers.namespace}:* ({_line(error)})"
+        ) from error
+    except (redis_errors.RedisError, OSError, TimeoutError) as error:
+        raise not_sent(error) from error
+    finally:
+        await connection.disconnect(nowait=True)
+
+
+async def _check_deployment(link: Link, registers: Registers, settings: StoreSettings) -> Deployment:
+    wanted = settings.partitions
+    if wanted is not None and not 1 <= wanted <= MAX_PARTITIONS:
+        raise StoreUnusable(f"a deployment has 1 to {MAX_PARTITIONS} partitions, not {wanted}")
+    fresh = b64encode(secrets.token_bytes(32))
+    raw = await link.run(
+        script.DEPLOYMENT, (registers.deployment,), wanted or DEFAULT_PARTITIONS, fresh, FORMAT
+    )
+    partitions, secret, written = int(raw[0]), b64decode(raw[1]), decode.text(raw[2])
+    if written != FORMAT:
+        raise StoreUnusable(
+            f"the deployment {registers.namespace!r} was written in format {written}, this version of Orbit reads {FORMAT}: "
+            f"use the version that wrote it, or another namespace"
+        )
+    if wanted is not None and wanted != partitions:
+        raise StoreUnusable(
+            f"the deployment {registers.namespace!r} has {partitions} partitions, not {wanted}, and that can't be changed: "
+            f"use --partitions {partitions}, or leave it out"
+        )
+    return Deployment(partitions, secret)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,60 @@
+"""Edges: their register, their channels, and the places of those that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+
+from orbit.store import script
+from orbit.store.base import milliseconds
+from orbit.store.registry import Registers
+
+SWEEP_AT_ONCE = 200
+
+
+class Edges(Registers):
+    """Which edges are there."""
+
+    async def beat_edge(self, edge: str, ttl_s: float) -> bool:
+        """This edge is alive for `ttl_s` more.
+
+        Returns:
+            Whether it was known and alive until now. If not (it is new, or it beat late), its places may have been freed.
+        """
+        return await self._beat(self._keys.edges, edge, ttl_s, "")
+
+    async def forget_edge(self, edge: str) -> None:
+        """This edge left: what places it still has are freed."""
+        await self._free(edge, "+inf")
+        await self._forget(self._keys.edges, edge)
+
+    async def sweep_edges(self) -> int:
+        """Free the places of edges that stopped beating; how many. Any process may call it, several at once harm nothing.
+
+        Only places taken up to now are freed: an edge that was merely late attaches anew what it holds, and keeps that.
+        """
+        now, records = await self._alive(self._keys.edges)
+        freed = 0
+        for edge, (until, _) in records.items():
+            if until <= now:
+                freed += await self._free(edge, str(now))
+                await self._forget(self._keys.edges, edge, only_silent=True)
+        return freed
+
+    async def tell_edge(self, edge: str, payload: bytes) -> None:
+        """Publish on an edge's own channel (`replaced`, and its own probe)."""
+        await self._link.write("SPUBLISH", self._keys.edge_channel(edge), payload)
+
+    async def _free(self, edge: str, up_to: str) -> int:
+        counts = await asyncio.gather(
+            *(self._free_in(partition, edge, up_to) for partition in range(self._keys.partitions))
+        )
+        return sum(counts)
+
+    async def _free_in(self, partition: int, edge: str, up_to: str) -> int:
+        freed, found = 0, SWEEP_AT_ONCE
+        while found == SWEEP_AT_ONCE:
+            found = await self._link.run(
+                script.SWEEP, self._keys.whole(partition), edge, SWEEP_AT_ONCE, milliseconds(self.settings.grace_s), up_to
+            )
+            freed += found
+        return freed

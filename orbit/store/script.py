@@ -1,0 +1,71 @@
+"""The scripts: one `.lua` file each, sent by its SHA-1.
+
+A line `-- include: a, b` in a script's head stands for the files `lib/a.lua`, `lib/b.lua`, put in its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+
+_INCLUDE = re.compile(r"^-- include: (.+)$", re.MULTILINE)
+_FOLDER = files("orbit.store") / "scripts"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script as it is sent. `writes`: after a lost connection its outcome is unknown."""
+
+    name: str
+    source: str
+    writes: bool
+    sha: str
+
+    @classmethod
+    def of(cls, name: str, source: str, *, writes: bool) -> Script:
+        return cls(name, source, writes, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def read_source(name: str) -> str:
+    """The text of a script with what it includes."""
+
+    def included(match: re.Match[str]) -> str:
+        return "".join((_FOLDER / "lib" / f"{lib.strip()}.lua").read_text("utf-8") for lib in match[1].split(","))
+
+    return _INCLUDE.sub(included, (_FOLDER / f"{name}.lua").read_text("utf-8"))
+
+
+def _writing(name: str) -> Script:
+    return Script.of(name, read_source(name), writes=True)
+
+
+def _reading(name: str) -> Script:
+    return Script.of(name, read_source(name), writes=False)
+
+
+START = _writing("start")
+ATTACH = _writing("attach")
+DETACH = _writing("detach")
+SWEEP = _writing("sweep")
+APPEND = _writing("append")
+CLAIM = _writing("claim")
+RENEW = _writing("renew")
+COMMIT = _writing("commit")
+RELEASE = _writing("release")
+CANCEL = _writing("cancel")
+DUE = _writing("due")
+REMOVE = _writing("remove")
+LOAD = _reading("load")
+WORK = _reading("work")
+LOG = _reading("log")
+RECENT = _reading("recent")
+ROWS = _reading("rows")
+LIST = _reading("list")
+DEPLOYMENT = _writing("deployment")
+BEAT = _writing("beat")
+ALIVE = _reading("alive")
+FORGET = _writing("forget")
+PUBLISH = _writing("publish")
+PROBE = _writing("probe")

@@ -1,0 +1,126 @@
+"""What a subscriber wants, what it has asked for, and what Redis has confirmed. Plain bookkeeping, no I/O."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True, eq=False)
+class _Channel:
+    """`asked`: SSUBSCRIBEs without a reply yet. It is confirmed when the last of them has been answered.
+
+    So a channel that was dropped and wanted again counts as confirmed only by the newer request's reply.
+    """
+
+    handler: Callable[[bytes], None] | None
+    asked: int = 0
+    dropped: int = 0
+    subscribed: bool = False
+    waiting: set[asyncio.Future[None]] = field(default_factory=set)
+
+
+class Subscriptions:
+    """The channels of one subscriber, over all of its connections."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, _Channel] = {}
+        self._unconfirmed: set[str] = set()
+        self._to_add: dict[str, None] = {}
+        self._to_drop: dict[str, None] = {}
+
+    @property
+    def all_confirmed(self) -> bool:
+        return not self._unconfirmed
+
+    def add(self, name: str, handler: Callable[[bytes], None]) -> asyncio.Future[None]:
+        """Want a channel; the future is done when it is confirmed."""
+        channel = self._channels.setdefault(name, _Channel(None))
+        confirmation: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if channel.handler is None:
+            if name in self._to_drop:
+                del self._to_drop[name]
+            else:
+                self._to_add[name] = None
+        channel.handler = handler
+        if channel.subscribed:
+            confirmation.set_result(None)
+        else:
+            self._unconfirmed.add(name)
+            channel.waiting.add(confirmation)
+            confirmation.add_done_callback(channel.waiting.discard)
+        return confirmation
+
+    def drop(self, name: str) -> None:
+        """Want it no more. Who still waits for its confirmation goes on waiting no longer."""
+        channel = self._channels.get(name)
+        if channel is None or channel.handler is None:
+            return
+        channel.handler = None
+        self._unconfirmed.discard(name)
+        if name in self._to_add:
+            del self._to_add[name]
+        else:
+            self._to_drop[name] = None
+        for confirmation in tuple(channel.waiting):
+            if not confirmation.done():
+                confirmation.set_result(None)
+        self._tidy(name, channel)
+
+    def to_send(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(channels to subscribe to, channels to leave), to be sent now: to leave first."""
+        add, drop = tuple(self._to_add), tuple(self._to_drop)
+        self._to_add.clear()
+        self._to_drop.clear()
+        for name in drop:
+            self._channels[name].dropped += 1
+            self._channels[name].subscribed = False
+        for name in add:
+            self._channels[name].asked += 1
+        return add, drop
+
+    def confirmed(self, name: str) -> None:
+        """The reply to an SSUBSCRIBE."""
+        channel = self._channels.get(name)
+        if channel is None:
+            return
+        channel.asked -= 1
+        if channel.asked or channel.handler is None or name in self._to_add:
+            return
+        channel.subscribed = True
+        self._unconfirmed.discard(name)
+        for confirmation in tuple(channel.waiting):
+            if not confirmation.done():
+                confirmation.set_result(None)
+
+    def released(self, name: str) -> bool:
+        """The reply to an SUNSUBSCRIBE; False where nobody asked for it."""
+        channel = self._channels.get(name)
+        if channel is None or not channel.dropped:
+            return False
+        channel.dropped -= 1
+        self._tidy(name, channel)
+        return True
+
+    def deliver(self, name: str, payload: bytes) -> None:
+        channel = self._channels.get(name)
+        if channel is not None and channel.handler is not None:
+            channel.handler(payload)
+
+    def lost(self) -> None:
+        """The connection is gone: all that is wanted is to be asked for again."""
+        self._to_drop.clear()
+        self._to_add.clear()
+        for name, channel in tuple(self._channels.items()):
+            channel.asked = channel.dropped = 0
+            channel.subscribed = False
+            if channel.handler is None:
+                del self._channels[name]
+            else:
+                self._to_add[name] = None
+                self._unconfirmed.add(name)
+
+    def _tidy(self, name: str, channel: _Channel) -> None:
+        if channel.handler is None and not channel.asked and not channel.dropped and name not in self._to_drop:
+            self._channels.pop(name, None)
