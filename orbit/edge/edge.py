@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
@@ -117,16 +117,21 @@ class Edge:
 
     def _hear(self, payload: bytes) -> None:
         """On this edge's own channel."""
-        message = msgpack.unpackb(payload)
-        match message["t"]:
-            case "probe":
-                self.health.heard(message["n"])
-            case "replaced":
-                self._replaced(message["tx"], t.Place(self.id, message["c"], message["a"]))
-            case "barred":
-                attachment = self._held(message["tx"], t.Place(self.id, message["c"], message["a"]))
+        try:
+            self._heed(msgpack.unpackb(payload))
+        except Exception:
+            log.exception("what was that on this edge's channel?")
+
+    def _heed(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"t": "probe", "n": number}:
+                self.health.heard(number)
+            case {"t": "replaced", "tx": tx, "c": connection, "a": attach}:
+                self._replaced(tx, t.Place(self.id, connection, attach))
+            case {"t": "barred", "tx": tx, "c": connection, "a": attach, "m": text}:
+                attachment = self._held(tx, t.Place(self.id, connection, attach))
                 if attachment is not None:
-                    attachment.on_barred(message["m"])
+                    attachment.on_barred(text)
 
     def _replaced(self, tx: str, place: t.Place) -> None:
         attachment = self._held(tx, place)

@@ -30,7 +30,7 @@ class Health:
         self._heard = 0
         self._heard_at: float | None = None
         self._listening_since = 0.0
-        self._beat_at: float | None = None
+        self._known = False
         self._listening: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
@@ -85,19 +85,17 @@ class Health:
             self._edge.metrics.deaf.inc()
             self._heard_at = None
             self._listening.cancel()
-            self._edge.recheck()
 
     async def beat(self) -> None:
-        """Say that this edge lives. After a pause, others may have taken it for dead: its places are checked."""
-        before = self._beat_at
+        """Say that this edge lives. If that came too late, others took it for dead: its places are checked."""
         try:
-            await self._edge.store.beat_edge(self._edge.id, self._pulse.dead_s)
+            alive = await self._edge.store.beat_edge(self._edge.id, self._pulse.dead_s)
         except OrbitError as error:
             log.debug("beating: %s", error)
             return
-        self._beat_at = self._now()
-        if before is not None and self._beat_at - before > self._pulse.dead_s:
+        if self._known and not alive:
             self._edge.recheck()
+        self._known = True
 
     async def sweep(self) -> None:
         """Detach the sessions of edges that died."""

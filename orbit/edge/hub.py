@@ -248,8 +248,14 @@ class Hub:
 
     def on_live(self, tx: TxId, message: LiveMessage) -> None:
         watch = self._watches.get(tx)
-        if watch is not None:
+        if watch is None:
+            return
+        try:
             watch.on_live(message)
+        except Exception:  # it harms no other transaction, and the log has what it was about
+            log.exception("a defect in relaying %s", tx)
+            self.metrics.defects.inc()
+            watch.suspect()
 
     def on_gap(self) -> None:
         """Anything may have been missed."""

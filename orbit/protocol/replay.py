@@ -135,11 +135,14 @@ class Feed:
     def _keep(self, message: LiveMessage) -> None:
         self._pending_bytes += sum(map(entry_bytes, message.entries)) + 200
         if len(self._pending) >= PENDING_ENTRIES or self._pending_bytes > PENDING_BYTES:
-            self._pending.clear()
-            self._pending_bytes = 0
+            self._drop_pending()
             self._suspect = True
         else:
             self._pending.append(message)
+
+    def _drop_pending(self) -> None:
+        self._pending.clear()
+        self._pending_bytes = 0
 
     def _apply(self, message: LiveMessage) -> Batch | None:
         if message.number <= self.number and message.epoch in (self._epoch, self.head.epoch):
@@ -166,6 +169,7 @@ class Feed:
     def begin_read(self) -> Cursor:
         """The log is to be read after this cursor; exactly one of the three below takes the answer."""
         self._reading, self._suspect = True, False
+        self._drop_pending()  # what was heard before the log is read is in what is read, or lost
         return self.head
 
     def on_page(self, page: LogPage) -> tuple[Batch, ...]:
@@ -178,8 +182,8 @@ class Feed:
         if page.more:
             self._suspect = True
             return tuple(batches)
-        pending, self._pending, self._pending_bytes = self._pending, [], 0
-        batches += [batch for message in pending if (batch := self._apply(message))]
+        batches += [batch for message in self._pending if (batch := self._apply(message))]
+        self._drop_pending()
         return tuple(batches)
 
     def on_reset(self, reset: LogReset) -> None:
