@@ -72,15 +72,16 @@ class _Pipe:
 
 
 class Proxy:
-    """Listens on a free loopback port and passes bytes on to `host:port` (or the unix socket `path`).
+    """Listens on a free loopback port (or `listen`) and passes bytes on to `host:port` (or the unix socket `path`).
 
     Attributes:
         delay_up_s / delay_down_s: Held back before each chunk to / from the server.
         rewrite: Applied to each chunk from the server; must keep lengths where the protocol counts them.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, path: str | None = None) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, path: str | None = None, listen: int = 0) -> None:
         self._target = (host, port)
+        self._listen = listen
         self._path = path
         self._server: asyncio.Server | None = None
         self._pipes: set[_Pipe] = set()
@@ -96,12 +97,12 @@ class Proxy:
         """How many connections were accepted and passed on so far."""
 
     @classmethod
-    def before(cls, url: str) -> Proxy:
+    def before(cls, url: str, *, listen: int = 0) -> Proxy:
         """A proxy in front of the server at a `redis://` or `unix://` URL."""
         parts = urlsplit(url)
         if parts.scheme == "unix":
-            return cls(path=parts.path)
-        return cls(parts.hostname or "127.0.0.1", parts.port or 6379)
+            return cls(path=parts.path, listen=listen)
+        return cls(parts.hostname or "127.0.0.1", parts.port or 6379, listen=listen)
 
     @property
     def port(self) -> int:
@@ -113,7 +114,7 @@ class Proxy:
         return f"redis://127.0.0.1:{self.port}/0"
 
     async def __aenter__(self) -> Proxy:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._listen)
         return self
 
     async def __aexit__(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -348,6 +348,7 @@ class WireClient:
         self.trace = Trace(name)
         self.followers: dict[str, Follower] = {}
         self.options: dict[str, Any] = {}
+        self.reader: Callable[[Link], Awaitable[list[Message]]] = Link.read
         self.link: Link | None = None
         self.goaways: list[Message] = []
         self.closes: list[int] = []
@@ -474,7 +475,7 @@ class WireClient:
         speaking = asyncio.create_task(self._speak(self.link))
         try:
             while True:
-                for message in await self.link.read():
+                for message in await self.reader(self.link):
                     self._on_message(message)
                 self._changed()
         finally:

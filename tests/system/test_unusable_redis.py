@@ -1,0 +1,125 @@
+"""A server that can't hold the deployment: every process says so in one line that tells what to do, and exits."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit
+
+import pytest
+import redis.asyncio
+
+from tests.support.processes import Process, Stage, free_port
+from tests.support.proxy import Proxy
+from tests.system.conftest import STATES
+
+pytestmark = pytest.mark.system
+
+APP = str(STATES / "recipe.py")
+COMMANDS = {
+    "worker": ("worker", APP),
+    "edge": ("edge", "--port", "0"),
+    "ls": ("ls",),
+    "dev": ("dev", APP, "--port", "0"),
+}
+each_command = pytest.mark.parametrize("command", COMMANDS)
+
+
+async def refused(stage: Stage, command: str, url: str, *options: str, **env: str) -> str:
+    """The one line with which a process refuses; it mustn't exit with 0."""
+    process: Process = await stage.orbit(*COMMANDS[command], "--redis", url, *options, env=env)
+    async with asyncio.timeout(30):
+        code = await process.wait()
+    lines = [line for line in process.said if line.strip()]
+    assert code != 0, process.tail()
+    assert lines, f"it exits with {code} and says nothing"
+    assert not any("Traceback" in line for line in lines), process.tail()
+    assert len([line for line in lines if line.startswith("orbit")]) == 1, process.tail()
+    return lines[-1]
+
+
+def too_old(data: bytes) -> bytes:
+    """Same lengths, another version: 6.2 of Redis, and no word of Valkey."""
+    data = data.replace(b"redis_version:7.", b"redis_version:6.").replace(b"version:9.", b"version:6.")
+    return data.replace(b"valkey", b"xalkey")
+
+
+@each_command
+async def test_too_old(stage: Stage, command: str) -> None:
+    server = await stage.embedded()
+    async with Proxy.before(server.url) as proxy:
+        proxy.rewrite = too_old
+        line = await refused(stage, command, proxy.url)
+    assert "7.0" in line
+
+
+@each_command
+async def test_another_partition_count(stage: Stage, command: str) -> None:
+    server = await stage.embedded()
+    edge = await stage.edge(server.url, "--partitions", "8")
+    await edge.terminate()
+    line = await refused(stage, command, server.url, ORBIT_PARTITIONS="16")
+    assert "8" in line
+    assert "16" in line
+
+
+@each_command
+@pytest.mark.parametrize(
+    ("rules", "named"),
+    [
+        (("-@scripting",), "script"),
+        (("-@pubsub",), "pub/sub"),
+        (("resetchannels",), "channel"),
+        (("resetkeys", "~other:*"), "key"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+async def test_rules_that_forbid_what_is_needed(
+    stage: Stage, command: str, rules: tuple[str, ...], named: str
+) -> None:
+    server = await stage.embedded()
+    admin = redis.asyncio.from_url(server.url)
+    await admin.execute_command("ACL", "SETUSER", "orbit", "on", ">secret", "~*", "&*", "+@all", *rules)
+    await admin.aclose()
+    line = await refused(stage, command, _as(server.url, "orbit", "secret"))
+    assert named in line.lower()
+    assert "secret" not in line
+
+
+@each_command
+async def test_a_wrong_password(stage: Stage, command: str) -> None:
+    server = await stage.embedded()
+    line = await refused(stage, command, _as(server.url, "nobody", "wordless"))
+    assert "wordless" not in line
+
+
+def _as(url: str, user: str, password: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return f"unix://{user}:{password}@{parts.path}"
+    return f"redis://{user}:{password}@{parts.hostname}:{parts.port}/0"
+
+
+async def test_a_command_says_that_nobody_is_there(stage: Stage) -> None:
+    line = await refused(stage, "ls", f"redis://127.0.0.1:{free_port()}/0")
+    assert "127.0.0.1" in line
+
+
+@pytest.mark.parametrize("command", ["worker", "edge"])
+async def test_a_server_process_waits_for_redis_and_says_so(stage: Stage, command: str) -> None:
+    port = free_port()
+    process = await stage.orbit(*COMMANDS[command], "--redis", f"redis://127.0.0.1:{port}/0")
+    async with asyncio.timeout(30):
+        while not process.said:
+            assert process.alive, process.tail()
+            await asyncio.sleep(0.02)
+    assert process.alive
+    server = await stage.embedded()
+    async with asyncio.timeout(30):
+        await _forward(port, server.url, process)
+
+
+async def _forward(port: int, url: str, process: Process) -> None:
+    """Redis comes up, at the port where the process looks for it."""
+    async with Proxy.before(url, listen=port):
+        await process.ready()
+        assert await process.terminate() == 0, process.tail()
