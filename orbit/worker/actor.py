@@ -310,6 +310,10 @@ class Actor:
         self.log.warning("commit refused", answer=type(answer).__name__.lower())
         self.leave(Leaving.HANDED_OVER)
 
+    def note_broken(self, error: Exception) -> None:
+        self.log.error("a commit failed", exc_info=error)
+        self.leave(Leaving.RESTING, 1.0)
+
     def note_ended(self) -> None:
         self.leave(Leaving.ENDED)
 

@@ -101,11 +101,12 @@ class Attendant:
         """Read once and answer it all; whether there is more."""
         actor = self._actor
         store, tx = actor.around.store, actor.tx
+        known = actor.history.number  # commits may be done while the answer is on its way
         work = await persist(lambda: store.read_work(tx, actor.last_seen, _BATCH))
         if isinstance(work, t.Missing) or work.epoch != actor.grant.epoch:
             actor.leave(Leaving.GONE)
             return False
-        if work.number < actor.history.number:
+        if work.number < known:
             actor.log.warning("Redis lost writes: going on from what survived")
             actor.leave(Leaving.HANDED_OVER)
             return False

@@ -24,6 +24,7 @@ class Listener:
     """What the history tells its actor, in the loop."""
 
     on_refused: Callable[[t.CommitAnswer], None]
+    on_broken: Callable[[Exception], None]
     on_ended: Callable[[], None]
     on_cancel: Callable[[], None]
     on_unread: Callable[[], None]
@@ -100,6 +101,11 @@ class History:
             self._lease.settling = True
             try:
                 answer = await self._answer(commit)
+            except Exception as error:
+                # Whether it was written nobody knows: another one under this number would make two histories.
+                self._shut = True
+                self._listener.on_broken(error)
+                raise Unloaded("the transaction goes on elsewhere: this commit failed") from error
             finally:
                 self._lease.settling = False
             self._metrics.commits.labels(type(answer).__name__.lower()).inc()

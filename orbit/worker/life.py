@@ -64,7 +64,9 @@ async def _load(actor: Actor) -> bool:
     if not isinstance(loaded, t.Loaded):
         actor.leave(Leaving.GONE)
         return False
-    listener = Listener(actor.note_refused, actor.note_ended, actor.note_cancel, actor.note_unread)
+    listener = Listener(
+        actor.note_refused, actor.note_broken, actor.note_ended, actor.note_cancel, actor.note_unread
+    )
     actor.history = History(store, grant, loaded, actor.lease, listener, actor.around.lease_s, actor.around.metrics)
     actor.lease.number = loaded.number
     if loaded.cancel is not None:

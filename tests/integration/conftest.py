@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from orbit.store.embedded import EmbeddedServer
+from orbit.store.store import Store
+from orbit.store.types import StoreSettings
+from tests.integration.house import House
+from tests.integration.probes import Probe, Probed
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A server for all tests, each in a namespace of its own."""
+    given = os.environ.get("ORBIT_TEST_REDIS_URL")
+    if given:
+        yield given
+        return
+    with EmbeddedServer() as server:
+        yield server.url
+
+
+@pytest.fixture
+def namespace() -> str:
+    return f"test-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+async def store(redis_url: str, namespace: str) -> AsyncIterator[Store]:
+    store = await Store.open(redis_url, StoreSettings(namespace=namespace, partitions=4, grace_s=0.05))
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def house(store: Store) -> AsyncIterator[House]:
+    house = House(store)
+    yield house
+    await house.close()
+
+
+@pytest.fixture
+def probe() -> Probe:
+    Probed.probe = Probe()
+    return Probed.probe
