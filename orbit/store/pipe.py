@@ -29,7 +29,8 @@ class _Request:
     packed: bytes
     writes: bool
     reply: asyncio.Future[Any]
-    asked_s: float
+    since_s: float
+    """When it was asked for, then when it was sent."""
 
 
 class Pipe:
@@ -107,6 +108,7 @@ class Pipe:
             raise cause
 
     async def _write(self, connection: AbstractConnection) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await self._asked.wait()
             while len(self._sent) >= MAX_SENT:
@@ -116,6 +118,7 @@ class Pipe:
             while self._queue and len(self._sent) < MAX_SENT:
                 request = self._queue.popleft()
                 if not request.reply.done():
+                    request.since_s = loop.time()
                     self._sent.append(request)
                     batch.append(request.packed)
             if not self._queue:
@@ -140,15 +143,17 @@ class Pipe:
                 request.reply.set_result(reply)
 
     async def _watch(self) -> None:
-        """Ends the connection when the oldest request isn't answered in time."""
+        """Ends the connection when the oldest request isn't answered in time.
+
+        One that is late is given another moment: after the loop was blocked, its reply may lie in the socket, unread.
+        """
         loop = asyncio.get_running_loop()
         while True:
-            oldest = self._sent[0] if self._sent else None
+            late = self._sent[0] if self._sent and loop.time() - self._sent[0].since_s >= self._timeout_s else None
             await asyncio.sleep(self._timeout_s / 4)
-            overdue = oldest is not None and loop.time() - oldest.asked_s >= self._timeout_s
-            if overdue and self._sent and self._sent[0] is oldest:
+            if late is not None and self._sent and self._sent[0] is late:
                 raise TimeoutError(f"no answer in {self._timeout_s:g} s")
-            while self._queue and loop.time() - self._queue[0].asked_s > self._timeout_s:
+            while self._queue and loop.time() - self._queue[0].since_s > self._timeout_s:
                 _fail(self._queue.popleft(), outcome.not_sent(TimeoutError("too many requests before this one")))
 
     def _refuse(self, cause: BaseException | None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -28,13 +29,16 @@ class Script:
         return cls(name, source, writes, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-def read_source(name: str) -> str:
-    """The text of a script with what it includes."""
+def read_source(name: str, edit: Callable[[str, str], str] = lambda name, text: text) -> str:
+    """The text of a script with what it includes. `edit(name, text)` may change each file's (tests do)."""
 
     def included(match: re.Match[str]) -> str:
-        return "".join((_FOLDER / "lib" / f"{lib.strip()}.lua").read_text("utf-8") for lib in match[1].split(","))
+        return "".join(read(f"lib/{lib.strip()}") for lib in match[1].split(","))
 
-    return _INCLUDE.sub(included, (_FOLDER / f"{name}.lua").read_text("utf-8"))
+    def read(file: str) -> str:
+        return edit(file, (_FOLDER / f"{file}.lua").read_text("utf-8"))
+
+    return _INCLUDE.sub(included, read(name))
 
 
 def _writing(name: str) -> Script:

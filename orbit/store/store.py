@@ -1,8 +1,8 @@
 """The store: every verb is one atomic script or one atomic read, on one partition.
 
-Only this package imports redis. Verbs raise `Unavailable` where certainly nothing was written, `Overloaded` where Redis is full
-and nothing was written, and `OutcomeUnknown` where a write was sent and its answer never came (also when the awaiting task is
-cancelled, the write may be done).
+Only this package imports redis. Verbs raise `Unavailable` where certainly nothing was written, `Overloaded` where Redis
+is full and nothing was written, and `OutcomeUnknown` where a write was sent and its answer never came (also when the
+awaiting task is cancelled, the write may be done).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Registry, Ed
     async def open(
         cls, url: str, settings: t.StoreSettings, *, wait: bool = False, say: Callable[[str], None] | None = None
     ) -> Store:
-        """Connect and check: version, scripts and sharded pub/sub allowed, number of partitions (recorded at first use).
+        """Connect and check: version, scripts and sharded pub/sub allowed, partitions (recorded at first use).
 
         Args:
             url: `redis://`, `rediss://` or `unix://`.

@@ -18,7 +18,7 @@ from orbit.store.store import Store
 from orbit.store.subscriptions import Subscriptions
 
 PING_S = 2.0
-"""A link on which nothing came for so long is asked for a sign of life; without one for as long again it is given up."""
+"""A link that was quiet for so long is asked for a sign of life; without one for as long again it is given up."""
 _BATCH = 100
 _FIRST_WAIT_S = 0.05
 _LONGEST_WAIT_S = 2.0
@@ -28,7 +28,8 @@ _FAILURES = (redis_errors.RedisError, OSError, TimeoutError)
 class Subscriber:
     """Holds one connection and all subscriptions on it.
 
-    Callbacks run in the loop, in the order of arrival; they must be plain and quick. One that raises ends `run` with its error.
+    Callbacks run in the loop, in the order of arrival; they must be plain and quick. One that raises ends `run` with
+    its error.
     """
 
     connected: bool
@@ -81,7 +82,9 @@ class Subscriber:
             wait_s = min(_LONGEST_WAIT_S, 2 * wait_s)
 
     async def watch(self, tx: TxId) -> None:
-        """Follow a transaction's live channel. Returns when Redis has confirmed the subscription, after a reconnect if need be.
+        """Follow a transaction's live channel.
+
+        Returns when Redis has confirmed the subscription, after a reconnect if need be.
 
         Cancellation: it is followed all the same; `unwatch` ends that.
         """
@@ -178,12 +181,18 @@ class Subscriber:
                 raise redis_errors.ConnectionError("the server took a subscription away")
 
     async def _listen(self) -> None:
-        """A link that answers nothing, not even a ping, is half open: nobody says so, so it must be noticed here."""
+        """A link that answers nothing, not even a ping, is half open: nobody says so, so it must be noticed here.
+
+        After a silence there is another moment: when the loop was blocked, what came may lie in the socket, unread.
+        """
         loop = asyncio.get_running_loop()
         self._heard_s = loop.time()
-        while loop.time() - self._heard_s < 2 * self._ping_s:
+        while True:
+            before_s = self._heard_s
+            silent = loop.time() - before_s >= 2 * self._ping_s
             await asyncio.sleep(self._ping_s / 2)
-        raise TimeoutError("the subscription is deaf")
+            if silent and self._heard_s == before_s:
+                raise TimeoutError("the subscription is deaf")
 
     def _settle(self) -> None:
         if self.connected or not self._wanted.all_confirmed:

@@ -23,9 +23,9 @@ class Transactions(StorePart):
         """
         priority = max(-MAX_PRIORITY, min(MAX_PRIORITY, new.priority))
         reply = await self._link.run(
-            script.START, self._keys.both(new.tx), new.tx, new.state, new.version, new.queue, new.fields, new.body_digest,
-            "1" if new.connection_hooks else "", max(1, new.keep_updates), milliseconds(new.retain_s),
-            milliseconds(new.delay_s), priority, digits(3),
+            script.START, self._keys.both(new.tx), new.tx, new.state, new.version, new.queue, new.fields,
+            new.body_digest, "1" if new.connection_hooks else "", max(1, new.keep_updates),
+            milliseconds(new.retain_s), milliseconds(new.delay_s), priority, digits(3),
         )
         answers: dict[bytes, type[t.Started] | type[t.Existed] | type[t.Taken]] = {
             b"started": t.Started, b"existed": t.Existed, b"taken": t.Taken,

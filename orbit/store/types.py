@@ -84,7 +84,10 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a session is attached: an edge, a connection there, an attach on it. Its text is `edge/connection/attach`."""
+    """Where a session is attached: an edge, a connection there, an attach on it. Its text is `edge/connection/attach`.
+
+    The edge's and the connection's ids hold no slash.
+    """
 
     edge: str
     connection: str
@@ -180,7 +183,7 @@ class InboxEntry:
 
 @dataclass(frozen=True, slots=True)
 class SessionChange:
-    """A session whose place (`""`: detached) isn't the one that the State was told (`""`: told gone; None: never told)."""
+    """A session whose place (`""`: detached) isn't the one that the State was told (`""`: gone; None: never told)."""
 
     session: PublicName
     place: str
@@ -270,7 +273,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """`lost`: no more held. `waiting`: held, with unread entries or changes. `cancelled`: held, with the cancel flag set."""
+    """`lost`: no more held. `waiting`: held, with unread entries or changes due. `cancelled`: held, to be cancelled."""
 
     lost: frozenset[TxId]
     waiting: frozenset[TxId]
@@ -308,7 +311,7 @@ class NewEnd:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """All that a turn did. Its encoding follows from its value alone, so committing an equal value again sends the same bytes.
+    """All that a turn did. Its encoding follows from its value alone: an equal value again sends the same bytes.
 
     Attributes:
         number: The commit number that the log must be at.
@@ -348,7 +351,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Written. `cancel`: the reason of a cancel that was asked for, None where there is none. `unread`: the inbox isn't empty."""
+    """Written. `cancel`: the reason of a cancel that was asked for, None: none. `unread`: the inbox isn't empty."""
 
     number: int
     head: Cursor

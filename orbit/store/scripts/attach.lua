@@ -18,7 +18,7 @@ end
 if owner and owner ~= subject then
   return { 'subject' } -- branch: subject
 end
-local answer = { 'attached', before or '', m.head, m.number, m.status, mid or '0' }
+local answer = { 'attached', before ~= place and before or '', m.head, m.number, m.status, mid or '0' }
 if ENDED[m.status] then
   return answer -- branch: ended
 end

@@ -73,12 +73,13 @@ for _, id in ipairs(candidates) do
     lines[#lines + 1] = table.concat(grant, ' ')
   end
 end
-if #grants > 0 then
-  redis.call('SET', request, table.concat(lines, '\n'), 'PX', ARGV[3])
-end
 for _, id in ipairs(stale) do
   for i = 6, #ARGV, 3 do
     redis.call('ZREM', ready_key(part, ARGV[i], ARGV[i + 1], ARGV[i + 2]), id)
   end
 end
-return grants -- branch: nothing
+if #grants == 0 then
+  return grants -- branch: nothing
+end
+redis.call('SET', request, table.concat(lines, '\n'), 'PX', ARGV[3])
+return grants

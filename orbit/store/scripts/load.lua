@@ -16,7 +16,7 @@ end
 local values = redis.call('HMGET', tx, 'number', 'head', 'returned', 'passes', 'attempts', 'crashes', 'cancel', 'keep', 'note')
 local snapshot = redis.call('XREVRANGE', tx .. ':snap', '+', '-', 'COUNT', 1)[1]
 local wake = redis.call('ZSCORE', KEYS[2] .. ':due', 't:' .. id)
-return {
+return { -- branch: loaded
   'loaded', values, snapshot, redis.call('HGET', tx .. ':view', 'head'), redis.call('HGETALL', tx .. ':names'),
-  wake and int(math.max(0, tonumber(wake) - now)), -- branch: loaded
+  wake and int(math.max(0, tonumber(wake) - now)),
 }

@@ -43,7 +43,7 @@ else
   if change then
     wake = math.min(wake or tonumber(change), tonumber(change)) -- branch: change
   end
-  ready = wake and wake <= now
+  ready = wake and wake <= now -- branch: quiet
 end
 
 local status = (ready or ARGV[5] == '') and 'pending' or 'idle'

@@ -44,7 +44,7 @@ for _, public in ipairs(redis.call('ZRANGEBYSCORE', tx .. ':changes', '-inf', in
   changes[#changes + 1] = { public, row(tx, public, 'p', 't', 'u') } -- branch: change
 end
 local after_these = redis.call('ZRANGE', tx .. ':changes', #changes, #changes, 'WITHSCORES')[2]
-return {
+return { -- branch: work
   'work', m.number, m.epoch, m.cancel, messages, more, changes,
-  after_these and int(math.max(0, tonumber(after_these) - now)) or false, told, -- branch: work
+  after_these and int(math.max(0, tonumber(after_these) - now)) or false, told,
 }

@@ -14,7 +14,7 @@ local function refuse_unread(tx, seq, epoch)
         message[entry[2][i]] = entry[2][i + 1]
       end
       if message.s and message.m then
-        seq = seq + 1
+        seq = seq + 1 -- branch: unread refused
         write_entry(tx, int(seq) .. '-' .. epoch, 'r', {
           s = message.s, m = message.m, c = 'ended', t = 'the transaction ended before this message was handled',
         })
@@ -39,7 +39,7 @@ local function finish(tx, part, id, seq, epoch, retain, over)
     redis.call('UNLINK', tx .. ':' .. suffix)
   end
   if over.status ~= 'failed' then
-    redis.call('UNLINK', tx .. ':snap', tx .. ':names')
+    redis.call('UNLINK', tx .. ':snap', tx .. ':names') -- branch: never again
   end
   redis.call('ZREM', part .. ':due', 'l:' .. id, 't:' .. id)
   due_at(part, 'r:' .. id, now + tonumber(retain))

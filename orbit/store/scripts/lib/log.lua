@@ -47,12 +47,12 @@ end
 
 local function trim(tx, seq, keep, base)
   if redis.call('XLEN', tx .. ':log') <= keep + math.max(16, math.floor(keep / 10)) then
-    return nil
+    return nil -- branch: short enough
   end
   local last = math.min(seq - keep, base, seq - 1)
   local entry = last > 0 and redis.call('XRANGE', tx .. ':log', int(last), int(last), 'COUNT', 1)[1]
   if not entry then
-    return nil
+    return nil -- branch: nothing to spare
   end
   redis.call('XTRIM', tx .. ':log', 'MINID', int(last + 1))
   return entry[1]

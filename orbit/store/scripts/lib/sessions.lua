@@ -33,23 +33,23 @@ local function free(tx, part, id, public, place, m, grace)
   local told, mid, bar = row(tx, public, 't', 'm', 'b')
   local change = m.hooks == '1' and told and told ~= '' and not ENDED[m.status]
   if change then
-    redis.call('ZADD', tx .. ':changes', int(now + grace), public)
+    redis.call('ZADD', tx .. ':changes', int(now + grace), public) -- branch: to be told
   else
-    redis.call('ZREM', tx .. ':changes', public)
+    redis.call('ZREM', tx .. ':changes', public) -- branch: nothing to tell
   end
   if change or mid or bar then
-    redis.call('ZADD', tx .. ':seen', int(now), public)
+    redis.call('ZADD', tx .. ':seen', int(now), public) -- branch: remembered
     vacate(tx, part, id, public, place)
   else
-    vacate(tx, part, id, public, place)
+    vacate(tx, part, id, public, place) -- branch: forgotten
     forget(tx, public)
   end
   if change and m.status == 'running' then
-    rouse(tx, part, id, m, 'change')
+    rouse(tx, part, id, m, 'change') -- branch: owner to tell
   elseif change and m.status == 'idle' then
     local wake = redis.call('ZSCORE', part .. ':due', 't:' .. id)
     if not wake or tonumber(wake) > now + grace then
-      due_at(part, 't:' .. id, now + grace)
+      due_at(part, 't:' .. id, now + grace) -- branch: wakes to tell
     end
   end
 end
@@ -59,9 +59,9 @@ end
 local function expire_few(tx, retain)
   for _, public in ipairs(redis.call('ZRANGEBYSCORE', tx .. ':seen', '-inf', int(now - retain), 'LIMIT', 0, 4)) do
     if row(tx, public, 'n') or redis.call('ZSCORE', tx .. ':changes', public) then
-      redis.call('ZADD', tx .. ':seen', int(now), public)
+      redis.call('ZADD', tx .. ':seen', int(now), public) -- branch: looked at later
     else
-      forget(tx, public)
+      forget(tx, public) -- branch: expired
     end
   end
 end

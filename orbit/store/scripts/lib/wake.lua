@@ -9,7 +9,7 @@ local function due_at(part, member, at)
   local first = redis.call('ZRANGE', part .. ':due', 0, 0, 'WITHSCORES')[2]
   redis.call('ZADD', part .. ':due', int(at), member)
   if not first or at < tonumber(first) then
-    redis.call('SPUBLISH', part .. ':wake', 'due ' .. int(math.max(0, at - now)))
+    redis.call('SPUBLISH', part .. ':wake', 'due ' .. int(math.max(0, at - now))) -- branch: earliest
   end
 end
 
@@ -21,15 +21,15 @@ end
 local function make_ready(part, id, m)
   local score = int(now - tonumber(m.priority) * 1e13)
   if redis.call('ZADD', ready_key(part, m.queue, m.state, m.version), 'NX', score, id) == 1 then
-    redis.call('SPUBLISH', part .. ':wake', 'ready ' .. m.queue .. ' ' .. m.state .. ' ' .. m.version)
+    redis.call('SPUBLISH', part .. ':wake', 'ready ' .. m.queue .. ' ' .. m.state .. ' ' .. m.version) -- branch: announced
   end
 end
 
 local function rouse(tx, part, id, m, why)
   if m.status == 'running' then
-    redis.call('SPUBLISH', part .. ':w:' .. m.owner, why .. ' ' .. id)
+    redis.call('SPUBLISH', part .. ':w:' .. m.owner, why .. ' ' .. id) -- branch: owner told
   elseif m.status == 'idle' then
-    make_ready(part, id, m)
+    make_ready(part, id, m) -- branch: made ready
     redis.call('HSET', tx, 'status', 'pending')
   end
 end
