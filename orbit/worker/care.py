@@ -24,8 +24,8 @@ _BEHIND_S = 0.4
 """How much later each of them acts."""
 _AGAIN_S = 1.0
 _LEAST_S = 0.01
-_ROUND_S = 60.0
-_SLICE_S = 2.0
+_ROUND_S = 300.0
+_SLICE_S = 5.0
 
 
 class Caretaker:

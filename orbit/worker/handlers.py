@@ -112,36 +112,47 @@ class Attendant:
             return False
         if work.cancel is not None:
             actor.note_cancel()
+        self._next_change_s = None if work.next_change_ms is None else now_s() + work.next_change_ms / 1000
         told = dict(work.told)
+        changes = {change.session: change for change in work.changes}
+        told_any = False
         for entry in work.messages:
-            await self._message(entry, told)
+            told_any |= await self._message(entry, told, changes)
             actor.last_seen = entry.id
         # Changes after all the messages: a message from an earlier place than the present one was stored before it.
         if not work.more:
             for change in work.changes:
-                await self._change(change, told)
-        self._next_change_s = None if work.next_change_ms is None else now_s() + work.next_change_ms / 1000
-        return work.more or (len(work.changes) > 0 and work.next_change_ms == 0)
+                told_any |= await self._change(change, told)
+        return work.more or told_any
 
-    async def _message(self, entry: t.InboxEntry, told: dict[PublicName, str | None]) -> None:
+    async def _message(
+        self, entry: t.InboxEntry, told: dict[PublicName, str | None], changes: dict[PublicName, t.SessionChange]
+    ) -> bool:
+        """Answer a message, its session's connection before it; whether the State was told of that."""
         if "on_update" not in self._actor.hooks:
-            return
-        if entry.session is not None and self._connections and entry.place:
+            return False
+        told_any = False
+        if entry.session is not None and self._connections:
+            change = changes.get(entry.session)
+            place = entry.place or ("" if change is None else change.place)
             before = told.get(entry.session)
-            if before != entry.place:
-                await self._connected(entry.session, entry.place, before, entry.subject)
-                told[entry.session] = entry.place
+            if place and place != before:
+                await self._connected(entry.session, place, before, entry.subject)
+                told[entry.session] = place
+                told_any = True
         await self._update(entry)
+        return told_any
 
-    async def _change(self, change: t.SessionChange, told: dict[PublicName, str | None]) -> None:
+    async def _change(self, change: t.SessionChange, told: dict[PublicName, str | None]) -> bool:
         before = told.get(change.session, change.told)
         if change.place == before or change.session in self._barred:
-            return
+            return False
         if change.place:
             await self._connected(change.session, change.place, before, change.subject)
         else:
             await self._disconnected(change.session, change.subject)
         told[change.session] = change.place
+        return True
 
     async def _update(self, entry: t.InboxEntry) -> None:
         def answer(turn: Turn) -> None:

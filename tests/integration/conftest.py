@@ -44,6 +44,7 @@ async def house(store: Store) -> AsyncIterator[House]:
 
 
 @pytest.fixture
-def probe() -> Probe:
+async def probe() -> AsyncIterator[Probe]:
     Probed.probe = Probe()
-    return Probed.probe
+    yield Probed.probe
+    Probed.probe.hold.set()

@@ -148,11 +148,11 @@ class House:
         await self.store.attach(tx, session, t.Place("edge", name, secrets.token_hex(4)), subject)
         return session
 
-    async def send(self, tx: TxId, data: Any, session: PublicName | None = None) -> None:
+    async def send(self, tx: TxId, data: Any, session: PublicName | None = None, subject: str | None = None) -> None:
         mid = None
         if session is not None:
             mid = self._mids[session] = self._mids.get(session, 0) + 1
-        stored = await self.store.append(tx, t.NewMessage(pack(data), session, mid))
+        stored = await self.store.append(tx, t.NewMessage(pack(data), session, mid, subject=subject))
         assert isinstance(stored, t.Stored), stored
         for stay in self._stays:
             if stay.actor.tx == tx:

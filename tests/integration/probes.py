@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any, ClassVar
 
 from orbit import State
@@ -17,6 +18,8 @@ class Probe:
         self.there = asyncio.Event()
         self.errors: list[BaseException] = []
         self.limit: asyncio.Timeout
+        self.loop = asyncio.get_running_loop()
+        self.hold = threading.Event()
 
     async def stop_here(self) -> None:
         """Say that the code has come here, and wait until it may go on."""
