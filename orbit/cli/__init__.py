@@ -1,0 +1,1 @@
+"""The command line: the only place that knows of environment variables, signals, logging and uvloop."""

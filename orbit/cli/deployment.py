@@ -1,0 +1,67 @@
+"""Where a command finds its deployment: over Redis, over an edge, or in the `orbit dev` that runs here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from orbit.cli import running
+from orbit.cli.failures import USAGE, CommandError
+from orbit.client import Broker, Client
+
+Deployment = Broker | Client
+"""Both have the same verbs."""
+
+PATIENCE_S = 1.0
+"""How long a command tries to reach an edge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What the options say: `redis` or `url`, or neither."""
+
+    redis: str | None
+    url: str | None
+    namespace: str
+
+
+@asynccontextmanager
+async def opened(where: Where) -> AsyncIterator[Deployment]:
+    """The deployment, connected.
+
+    Raises:
+        CommandError: It isn't said where, or is said twice.
+    """
+    redis, url = _chosen(where)
+    if url is not None:
+        async with Client(url, patience_s=PATIENCE_S) as client:
+            yield client
+        return
+    redis, namespace = (redis, where.namespace) if redis is not None else _running()
+    async with Broker(redis, namespace=namespace) as broker:
+        yield broker
+
+
+def _chosen(where: Where) -> tuple[str | None, str | None]:
+    """At most one of Redis and URL: what the command line says goes before what the environment says."""
+    if where.redis is None or where.url is None:
+        return where.redis, where.url
+    from_environment = where.redis == os.environ.get("ORBIT_REDIS"), where.url == os.environ.get("ORBIT_URL")
+    if from_environment == (True, False):
+        return None, where.url
+    if from_environment == (False, True):
+        return where.redis, None
+    raise CommandError("a Redis and a URL were given: which of the two?", USAGE)
+
+
+def _running() -> tuple[str, str]:
+    """The Redis and namespace of the `orbit dev` that runs here."""
+    found = running.find()
+    if len(found) == 1:
+        return found[0].redis, found[0].namespace
+    if found:
+        urls = ", ".join(f"--url {one.url}" for one in found)
+        raise CommandError(f"several orbit dev run here, so say which: {urls}", USAGE)
+    raise CommandError("which deployment? Say --redis URL or --url http://edge, or start `orbit dev`", USAGE)

@@ -1,0 +1,113 @@
+"""`ls` and `show`: what there is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+from rich.table import Table
+
+from orbit.cli import options as o
+from orbit.cli.deployment import Deployment, Where
+from orbit.cli.output import stdout
+from orbit.cli.talk import asked, known
+from orbit.client import TransactionInfo
+from orbit.protocol.json_codec import json_dumps
+
+PAGE = 100
+COLUMNS = ("id", "state", "status", "created_at", "cursor")
+
+
+def ls(
+    state: Annotated[str | None, o.option("state", "Only those of this State.", metavar="S")] = None,
+    status: Annotated[str | None, o.option("status", "Only those of this status.", metavar="S")] = None,
+    limit: Annotated[int, o.option("limit", "How many, at most.", metavar="N", least=1)] = 100,
+    as_json: Annotated[bool, o.flag("json", "One transaction a line.")] = False,
+    redis: o.Redis = None,
+    url: o.Url = None,
+    namespace: o.Namespace = "orbit",
+) -> None:
+    """List transactions, the newest first."""
+
+    async def go(deployment: Deployment) -> None:
+        rows = [row_of(found) for found in await _listed(deployment, state, status, limit)]
+        if as_json:
+            for row in rows:
+                print(json_dumps(row).decode())
+        else:
+            _print_table(rows)
+
+    asked(Where(redis, url, namespace), go)
+
+
+def show(
+    id: o.Id,
+    as_json: Annotated[bool, o.flag("json", "The transaction as JSON.")] = False,
+    redis: o.Redis = None,
+    url: o.Url = None,
+    namespace: o.Namespace = "orbit",
+) -> None:
+    """Show one transaction."""
+
+    async def go(deployment: Deployment) -> None:
+        row = row_of(await deployment.get(known(id)))
+        if as_json:
+            print(json_dumps(row).decode())
+        else:
+            _print_fields(row)
+
+    asked(Where(redis, url, namespace), go)
+
+
+async def _listed(deployment: Deployment, state: str | None, status: str | None, limit: int) -> list[TransactionInfo]:
+    """The newest `limit` of them, page by page."""
+    rows: list[TransactionInfo] = []
+    page: str | None = None
+    while len(rows) < limit:
+        found = await deployment.list(state=state, status=status, limit=min(limit - len(rows), PAGE), page=page)
+        rows += found.transactions
+        page = found.next
+        if page is None:
+            break
+    return rows
+
+
+def row_of(info: TransactionInfo) -> dict[str, Any]:
+    """A transaction as HTTP shows it."""
+    row = asdict(info)
+    for name in ("created_at", "started_at", "ended_at"):
+        moment: datetime | None = row[name]
+        row[name] = moment and moment.isoformat().replace("+00:00", "Z")
+    if not info.over:
+        del row["result"]
+    if info.error is None:
+        del row["error"]
+    return row
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    """On a terminal a table; else the same columns with tabs between, and no heading."""
+    console = stdout()
+    if not console.is_terminal:
+        for row in rows:
+            print("\t".join(_cell(row.get(column)) for column in COLUMNS))
+        return
+    table = Table(*COLUMNS, box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in COLUMNS))
+    console.print(table)
+
+
+def _print_fields(row: dict[str, Any]) -> None:
+    console = stdout()
+    width = max(map(len, row))
+    for name, value in row.items():
+        if value is not None:
+            console.print(f"{name:<{width}}  {_cell(value)}")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json_dumps(value).decode()

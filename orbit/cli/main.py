@@ -1,0 +1,73 @@
+"""The command `orbit`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from orbit.cli import demo, look, servers, talk
+from orbit.cli.failures import INTERRUPTED, tell
+
+app = typer.Typer(
+    help="Long jobs that people watch: workers run States, edges show their updates, Redis stands between.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (
+    servers.dev,
+    servers.worker,
+    servers.edge,
+    talk.start,
+    talk.tail,
+    talk.send,
+    talk.cancel,
+    talk.result,
+    look.ls,
+    look.show,
+    demo.demo,
+):
+    app.command()(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(importlib.metadata.version("orbit-broker"))
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _orbit(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns the status to exit with. Whatever can't be done is one line on stderr."""
+    try:
+        status = app(list(arguments), prog_name="orbit", standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read this has enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # whatever it is, it is told in one line
+        return tell(error)
+    return status if isinstance(status, int) else 0

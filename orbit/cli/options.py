@@ -1,0 +1,119 @@
+"""The options that several commands share, each also an environment variable `ORBIT_<NAME>`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orbit.config import DEFAULT_PARTITIONS, Limits, Timing
+
+
+def option(
+    name: str,
+    text: str,
+    *,
+    short: str | None = None,
+    hidden: bool = False,
+    metavar: str | None = None,
+    least: float | None = None,
+    callback: Callable[..., Any] | None = None,
+) -> Any:
+    """An option `--name` that is also `ORBIT_NAME`."""
+    names = [f"--{name}"] if short is None else [f"--{name}", short]
+    return typer.Option(
+        *names,
+        envvar="ORBIT_" + name.replace("-", "_").upper(),
+        help=text,
+        hidden=hidden,
+        metavar=metavar,
+        min=least,
+        callback=callback,
+        show_envvar=False,
+    )
+
+
+def flag(name: str, text: str, *, hidden: bool = False) -> Any:
+    """A switch `--name` without a `--no-name`."""
+    return option(name, text, hidden=hidden)
+
+
+App = Annotated[
+    str,
+    typer.Argument(
+        metavar="APP", help="Where the States are: module, module:State, or a path to a .py file.", show_default=False
+    ),
+]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The transaction's id.", show_default=False)]
+
+Redis = Annotated[
+    str | None,
+    option(
+        "redis", "Redis or Valkey: redis://, rediss://, unix://, redis+cluster:// or redis+sentinel://.", metavar="URL"
+    ),
+]
+Url = Annotated[str | None, option("url", "An edge to speak to, instead of Redis: http://host:port.", metavar="URL")]
+Namespace = Annotated[str, option("namespace", "What every key begins with.", metavar="NAME")]
+Partitions = Annotated[
+    int | None,
+    option(
+        "partitions",
+        f"Partitions, at a deployment's first use ({DEFAULT_PARTITIONS} unless told).",
+        metavar="N",
+        least=1,
+    ),
+]
+
+Host = Annotated[str, option("host", "The address to listen on.", metavar="H")]
+Port = Annotated[int, option("port", "The port to listen on; 0 takes a free one.", metavar="N", least=0)]
+Insecure = Annotated[bool, flag("insecure", "Serve without tokens on addresses that others can reach.")]
+Workers = Annotated[int, option("workers", "How many worker processes.", metavar="N", least=1)]
+Concurrency = Annotated[int, option("concurrency", "Transactions that a worker runs at once.", metavar="N", least=1)]
+Queue = Annotated[
+    list[str] | None, option("queue", "A queue to take transactions from; may be given several times.", metavar="NAME")
+]
+LeaseS = Annotated[
+    float, option("lease-s", "How long a worker holds a transaction without a sign of life.", metavar="S", least=0.1)
+]
+DrainS = Annotated[float, option("drain-s", "How long a process takes to leave, at most.", metavar="S", least=0.0)]
+HealthPort = Annotated[
+    int | None, option("health-port", "Serve /livez, /readyz and /metrics on this port.", metavar="N", least=0)
+]
+LogLevel = Annotated[str, option("log-level", "debug, info, warning or error.", metavar="LEVEL")]
+LogFormat = Annotated[str, option("log-format", "json, console, or auto: console on a terminal.", metavar="FORMAT")]
+Json = Annotated[bool, flag("json", "JSON on stdout, for scripts.")]
+
+DataBytes = Annotated[
+    int, option("data-bytes", "Most bytes of one update, message or step's result.", metavar="N", least=1)
+]
+FrameBytes = Annotated[int, option("frame-bytes", "Most bytes of one frame or HTTP body.", metavar="N", least=1)]
+SnapshotBytes = Annotated[int, option("snapshot-bytes", "Most bytes of a State's fields.", metavar="N", least=1)]
+InboxMessages = Annotated[
+    int, option("inbox-messages", "Most unread messages of one transaction.", metavar="N", least=1)
+]
+Attaches = Annotated[int, option("attaches", "Most attaches on one connection.", metavar="N", least=1)]
+GraceS = Annotated[float, option("grace-s", "From a session's leaving to its on_disconnect.", metavar="S", least=0.0)]
+SessionRetainS = Annotated[
+    float, option("session-retain-s", "How long a detached session is remembered.", metavar="S", least=1.0)
+]
+RetainS = Annotated[
+    float,
+    option("retain-s", "How long an ended transaction is kept, where its State doesn't say.", metavar="S", least=0.0),
+]
+
+LIMITS = Limits()
+TIMING = Timing()
+
+
+def existing(path: str) -> Path:
+    """The file at `path`.
+
+    Raises:
+        typer.BadParameter: There is none.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise typer.BadParameter(f"there is no file {path}")
+    return file

@@ -1,0 +1,143 @@
+"""`orbit worker`, `orbit edge` and `orbit dev`: the server processes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from orbit.cli import options as o
+from orbit.cli.failures import USAGE, CommandError
+from orbit.cli.life import live
+from orbit.cli.logs import set_up
+from orbit.cli.output import note
+from orbit.config import Limits, Timing
+
+
+def worker(
+    app: o.App,
+    redis: o.Redis = None,
+    concurrency: o.Concurrency = 100,
+    queue: o.Queue = None,
+    lease_s: o.LeaseS = o.TIMING.lease_s,
+    drain_s: o.DrainS = o.TIMING.drain_s,
+    health_port: o.HealthPort = None,
+    namespace: o.Namespace = "orbit",
+    partitions: o.Partitions = None,
+    log_level: o.LogLevel = "info",
+    log_format: o.LogFormat = "auto",
+    rebuild_fields: Annotated[
+        bool, o.flag("rebuild-fields", "Rebuild the fields after every commit.", hidden=True)
+    ] = False,
+) -> None:
+    """A worker process: runs the States of APP."""
+    set_up(log_level, log_format)
+    url = needed(redis)
+
+    async def life(stop: asyncio.Event) -> None:
+        from orbit.worker import WorkerConfig, run_worker  # only this command needs it
+
+        await run_worker(
+            WorkerConfig(
+                app=app,
+                redis=url,
+                concurrency=concurrency,
+                queues=tuple(queue or ("default",)),
+                lease_s=lease_s,
+                drain_s=drain_s,
+                health_port=health_port,
+                namespace=namespace,
+                say=note,
+                stop=stop,
+                rebuild_always=rebuild_fields,
+            )
+        )
+
+    live(life)
+
+
+def edge(
+    redis: o.Redis = None,
+    host: o.Host = "127.0.0.1",
+    port: o.Port = 8000,
+    drain_s: o.DrainS = o.TIMING.drain_s,
+    insecure: o.Insecure = False,
+    data_bytes: o.DataBytes = o.LIMITS.data_bytes,
+    frame_bytes: o.FrameBytes = o.LIMITS.frame_bytes,
+    inbox_messages: o.InboxMessages = o.LIMITS.inbox_messages,
+    attaches: o.Attaches = o.LIMITS.attaches,
+    grace_s: o.GraceS = o.TIMING.grace_s,
+    session_retain_s: o.SessionRetainS = o.TIMING.session_retain_s,
+    namespace: o.Namespace = "orbit",
+    partitions: o.Partitions = None,
+    log_level: o.LogLevel = "info",
+    log_format: o.LogFormat = "auto",
+) -> None:
+    """An edge process: HTTP and WebSockets for the clients."""
+    set_up(log_level, log_format)
+    url = needed(redis)
+
+    async def life(stop: asyncio.Event) -> None:
+        from orbit.edge import EdgeConfig, run_edge  # only this command needs it
+
+        await run_edge(
+            EdgeConfig(
+                redis=url,
+                host=host,
+                port=port,
+                insecure=insecure,
+                say=note,
+                stop=stop,
+                namespace=namespace,
+                partitions=partitions,
+                limits=Limits(
+                    data_bytes=data_bytes, frame_bytes=frame_bytes, inbox_messages=inbox_messages, attaches=attaches
+                ),
+                timing=Timing(drain_s=drain_s, grace_s=grace_s, session_retain_s=session_retain_s),
+            )
+        )
+
+    live(life)
+
+
+def dev(
+    app: o.App,
+    host: o.Host = "127.0.0.1",
+    port: o.Port = 8000,
+    workers: o.Workers = 1,
+    redis: o.Redis = None,
+    reload: Annotated[bool, o.flag("reload", "Start the workers again when the code changes.")] = False,
+    insecure: o.Insecure = False,
+    lease_s: o.LeaseS = o.TIMING.lease_s,
+    drain_s: o.DrainS = 5.0,
+    namespace: o.Namespace = "orbit",
+    partitions: o.Partitions = None,
+    log_level: o.LogLevel = "info",
+    log_format: o.LogFormat = "console",
+) -> None:
+    """Everything on one machine: a private Redis, one edge, N workers."""
+    set_up(log_level, log_format)
+    from orbit.cli.dev import Plan, run_dev  # only this command needs it
+
+    plan = Plan(
+        app=app,
+        host=host,
+        port=port,
+        workers=workers,
+        redis=redis,
+        reload=reload,
+        insecure=insecure,
+        namespace=namespace,
+        partitions=partitions,
+        lease_s=lease_s,
+        drain_s=drain_s,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    live(lambda stop: run_dev(plan, stop))
+
+
+def needed(redis: str | None) -> str:
+    """The Redis that a server process was given."""
+    if redis is None:
+        raise CommandError("which Redis? Say --redis URL, or set ORBIT_REDIS", USAGE)
+    return redis
