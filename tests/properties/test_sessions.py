@@ -1,7 +1,7 @@
 """A client's session against an edge that loses, repeats, refuses, delays, reconnects and rewinds.
 
-Whatever happens: a message is stored once at most, in the order in which it was given; a fate of `Stored` is true until the
-edge's store is rewound, and then it is reported; `Refused` was never stored; nobody waits for ever.
+Whatever happens: a message is stored once at most, in the order in which it was given; a fate of `Stored` is true until
+the edge's store is rewound, and then it is reported; `Refused` was never stored; nobody waits for ever.
 """
 
 from __future__ import annotations
@@ -136,9 +136,11 @@ class Run:
         history = self.edge.history
         assert history == sorted(set(history)), "each once, in order"
 
-    def settle(self) -> None:
-        """From now on nothing goes wrong: everything comes to an end."""
-        self.reconnect()
+    def settle(self, *, reconnect: bool) -> None:
+        """From now on nothing goes wrong: everything comes to an end, and one more message finds out what was lost."""
+        if reconnect:
+            self.reconnect()
+        self.put()
         for _ in range(10 * len(self.tickets) + 50):
             self.now += 2
             self.flush()
@@ -157,7 +159,8 @@ class Run:
 steps = st.lists(
     st.one_of(
         st.sampled_from(["put", "put", "hear", "hear", "flush", "reconnect", "wait"]),
-        st.tuples(st.just("take"), st.sampled_from(["store", "store", "store", "refuse", "unwritten", "unsaid", "forbid"])),
+        st.sampled_from(["burst", "all"]),
+        st.tuples(st.just("take"), st.sampled_from(["store", "store", "refuse", "unwritten", "unsaid", "forbid"])),
         st.tuples(st.sampled_from(["rewind", "rewind silently"]), st.integers(0, 6)),
     ),
     max_size=60,
@@ -165,8 +168,8 @@ steps = st.lists(
 
 
 @settings(max_examples=400, deadline=None)
-@given(steps)
-def test_each_message_is_stored_once_or_reported(script: list[str | tuple[str, str | int]]) -> None:
+@given(steps, st.booleans())
+def test_each_message_is_stored_once_or_reported(script: list[str | tuple[str, str | int]], reconnect: bool) -> None:
     run = Run()
     run.reconnect()
     for step in script:
@@ -174,6 +177,13 @@ def test_each_message_is_stored_once_or_reported(script: list[str | tuple[str, s
             case "put":
                 run.put()
                 run.flush()
+            case "burst":
+                for _ in range(4):
+                    run.put()
+                run.flush()
+            case "all":
+                while run.edge.inbox:
+                    run.edge.take("store")
             case "hear":
                 run.hear()
             case "flush":
@@ -188,7 +198,7 @@ def test_each_message_is_stored_once_or_reported(script: list[str | tuple[str, s
             case ("rewind" | "rewind silently" as kind, int(keep)):
                 run.edge.rewind(keep, told=kind == "rewind")
         run.check()
-    run.settle()
+    run.settle(reconnect=reconnect)
     run.check()
 
 

@@ -128,21 +128,20 @@ async def test_the_next_edge_is_taken_when_one_is_dead() -> None:
 
 
 async def test_goaway_moves_the_client_to_another_edge() -> None:
-    async with scripted_edge() as one, scripted_edge() as other:
-        async with Client([one.url, other.url], codec=JSON) as client:
-            asked = asyncio.create_task(client.attach(TX))
-            waits = {asyncio.create_task(edge.peer()): edge for edge in (one, other)}
-            done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            [first] = done
-            peer = first.result()
-            await peer.attached()
-            attachment = await asked
-            await peer.updates(1)
-            assert await next_update(attachment) == 1
-            await peer.say({"type": "goaway", "reconnect_after_ms": 1})
-            [second] = pending
-            again = await asyncio.wait_for(second, PATIENCE_S)
-            assert (await again.attached(1))["after"] == cursor(1)
+    async with scripted_edge() as one, scripted_edge() as other, Client([one.url, other.url], codec=JSON) as client:
+        asked = asyncio.create_task(client.attach(TX))
+        waits = {asyncio.create_task(edge.peer()): edge for edge in (one, other)}
+        done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        [first] = done
+        peer = first.result()
+        await peer.attached()
+        attachment = await asked
+        await peer.updates(1)
+        assert await next_update(attachment) == 1
+        await peer.say({"type": "goaway", "reconnect_after_ms": 1})
+        [second] = pending
+        again = await asyncio.wait_for(second, PATIENCE_S)
+        assert (await again.attached(1))["after"] == cursor(1)
 
 
 async def test_a_message_is_sent_and_its_receipt_awaited(client: Client, edge: ScriptedEdge) -> None:
@@ -278,7 +277,9 @@ async def test_a_removed_transaction_is_gone(client: Client, edge: ScriptedEdge)
         await anext(attachment)
 
 
-@pytest.mark.parametrize(("code", "error"), [(4400, BadRequest), (4401, Unauthorized), (4403, Forbidden), (1009, BadRequest)])
+@pytest.mark.parametrize(
+    ("code", "error"), [(4400, BadRequest), (4401, Unauthorized), (4403, Forbidden), (1009, BadRequest)]
+)
 async def test_final_close_codes_are_not_reconnected(
     client: Client, edge: ScriptedEdge, code: int, error: type[OrbitError]
 ) -> None:
