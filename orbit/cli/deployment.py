@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from orbit.cli import running
 from orbit.cli.failures import USAGE, CommandError
+from orbit.cli.where import Where
 from orbit.client import Broker, Client
 
 Deployment = Broker | Client
@@ -16,15 +16,6 @@ Deployment = Broker | Client
 
 PATIENCE_S = 1.0
 """How long a command tries to reach an edge."""
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """What the options say: `redis` or `url`, or neither."""
-
-    redis: str | None
-    url: str | None
-    namespace: str
 
 
 @asynccontextmanager

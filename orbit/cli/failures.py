@@ -54,9 +54,8 @@ def line_of(error: BaseException) -> str:
     if isinstance(error, RequestError):
         return one_line(f"{error.code}: {error.message}")
     if isinstance(error, TransactionFailed):
-        return one_line(
-            f"{error.status}: {error.type}: {error.message}" if error.type else f"{error.status}: {error.message}"
-        )
+        kind = "" if error.type in (None, error.status) else f"{error.type}: "
+        return one_line(f"{error.status}: {kind}{error.message}")
     if isinstance(error, OrbitError):
         return one_line(error)
     if isinstance(error, OSError) and error.strerror:

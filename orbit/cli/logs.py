@@ -45,6 +45,7 @@ def set_up(level: str, form: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
         )
     )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says at its start and end, we say ourselves
     logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

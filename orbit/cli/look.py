@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.table import Table
 
 from orbit.cli import options as o
-from orbit.cli.deployment import Deployment, Where
 from orbit.cli.output import stdout
 from orbit.cli.talk import asked, known
-from orbit.client import TransactionInfo
+from orbit.cli.where import Where
 from orbit.protocol.json_codec import json_dumps
+
+if TYPE_CHECKING:
+    from orbit.cli.deployment import Deployment
+    from orbit.client import TransactionInfo
 
 PAGE = 100
 COLUMNS = ("id", "state", "status", "created_at", "cursor")

@@ -17,7 +17,7 @@ def stderr() -> Console:
 
 def stdout() -> Console:
     """The same on stdout."""
-    return Console(highlight=False, markup=False, soft_wrap=True)
+    return Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 
 def note(text: str) -> None:

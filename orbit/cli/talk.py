@@ -7,15 +7,14 @@ import secrets
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from orbit.cli import options as o
-from orbit.cli.deployment import Deployment, Where, opened
 from orbit.cli.failures import CommandError
 from orbit.cli.output import note
-from orbit.client.attachment import Event
+from orbit.cli.where import Where
 from orbit.errors import BadRequest
 from orbit.protocol.codecs import JSON
 from orbit.protocol.cursors import NEW_ONLY, parse_cursor
@@ -23,6 +22,10 @@ from orbit.protocol.ids import is_name
 from orbit.protocol.json_codec import json_dumps, json_loads
 from orbit.protocol.messages import End, Reset, Update, Value
 from orbit.protocol.sessions import Lost
+
+if TYPE_CHECKING:
+    from orbit.cli.deployment import Deployment
+    from orbit.client.attachment import Event
 
 Result = TypeVar("Result")
 
@@ -120,6 +123,7 @@ def result(
 
 def asked(where: Where, go: Callable[[Deployment], Awaitable[Result]]) -> Result:
     """Do `go` with the deployment at `where`."""
+    from orbit.cli.deployment import opened  # here, so that other commands start sooner
 
     async def run() -> Result:
         async with opened(where) as deployment:

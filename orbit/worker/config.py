@@ -25,6 +25,7 @@ class WorkerConfig:
         lease_s / drain_s: See `orbit.config.Timing`.
         linger_s: How long a transaction with nothing to do is kept in memory.
         health_port: Where `/livez`, `/readyz` and `/metrics` are served; None for nowhere.
+        partitions: Recorded at a deployment's first use, checked afterwards; None: whatever is recorded.
         say: Is told the lines that the process prints.
         rebuild_always: Rebuild the fields after every commit (`orbit dev`).
         stop: Set to drain.
@@ -40,6 +41,7 @@ class WorkerConfig:
     health_port: int | None = None
     health_host: str = "127.0.0.1"
     namespace: str = "orbit"
+    partitions: int | None = None
     say: Callable[[str], None] = _print
     rebuild_always: bool = False
     limits: Limits = field(default_factory=Limits)

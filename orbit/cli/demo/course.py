@@ -89,13 +89,13 @@ class Play:
         first = self.watchers[0]
         await first.until(total // 2)
         owner = await self._scene.owner_of(self.tx)
-        await self._kill(stage, owner, f"{owner.name}, which ran the job")
+        await self._kill(stage, owner, f"{owner.name} (ran the job)")
         await first.until(total * 3 // 4)
         edge = self._scene.edges[0]
-        await self._kill(stage, edge, f"{edge.name}, which served {first.name}")
+        await self._kill(stage, edge, f"{edge.name} (served {first.name})")
 
     async def _kill(self, stage: Stage, child: Child, what: str) -> None:
         chunk, at_s = self.watchers[0].chunk, monotonic() - self._began_s
         pid = await self._scene.kill(child)
         self.kills.append(Kill(what, pid, at_s, chunk))
-        stage.say(f"KILLED {what} (pid {pid})")
+        stage.say(f"KILLED {what}, pid {pid}")

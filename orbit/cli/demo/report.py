@@ -25,14 +25,14 @@ def print_report(
     console: Console, kills: list[Kill], clients: dict[str, Seen], job: Job, edge_name: Callable[[str], str]
 ) -> None:
     """What was killed, and what each client saw."""
-    killed = _table("killed", "pid", "at", "after update", "longest pause at a client")
+    killed = _table("killed", "pid", "at", "update", "longest pause")
     ends = [kill.at_s for kill in kills[1:]] + [float("inf")]
     for kill, until_s in zip(kills, ends, strict=True):
         pause = max(pause_s(seen, kill.at_s, until_s) for seen in clients.values())
         killed.add_row(kill.what, str(kill.pid), f"{kill.at_s:.1f} s", str(kill.chunk), f"{pause:.2f} s")
     saw = _table("client", "edges", "workers", "updates", "missing", "repeated", "resets", "end")
     for name, seen in clients.items():
-        edges = ", then ".join(map(edge_name, seen.edges))
+        edges = ", ".join(map(edge_name, seen.edges))
         counts = (
             seen.epochs,
             f"{len(seen.arrivals)} of {len(job.chunks)}",
@@ -48,4 +48,7 @@ def print_report(
 
 
 def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
