@@ -55,7 +55,7 @@ async def run_worker(config: WorkerConfig) -> None:
         WorkerError: A part of it died.
     """
     states = _wanted(config, load_app(config.app))
-    settings = t.StoreSettings(namespace=config.namespace)
+    settings = t.StoreSettings(namespace=config.namespace, partitions=config.partitions)
     opening = asyncio.ensure_future(Store.open(config.redis, settings, wait=True, say=config.say))
     stopping = asyncio.ensure_future(config.stop.wait())
     try:
@@ -81,6 +81,7 @@ class Worker:
     def __init__(self, config: WorkerConfig, store: Store, states: dict[t.Spec, type[State]]) -> None:
         self.id = f"{socket.gethostname()[:32]}-{secrets.token_hex(5)}"
         self.metrics = Metrics()
+        self.health_url = ""
         self._config = config
         self._store = store
         self._states = states
@@ -115,7 +116,8 @@ class Worker:
             stack.push_async_callback(health.close)
             if self._config.health_port is not None:
                 port = await health.open(self._config.health_host, self._config.health_port)
-                self._config.say(f"orbit worker health at http://{self._config.health_host}:{port}")
+                self.health_url = f"http://{self._config.health_host}:{port}"
+                self._config.say(f"orbit worker health at {self.health_url}")
             await stack.enter_async_context(self._parts())
             self._config.say(f"orbit worker ready {self.id}: {', '.join(spec.state for spec in self._specs)}")
             stopped = asyncio.ensure_future(self._config.stop.wait())

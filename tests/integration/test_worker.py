@@ -1,0 +1,319 @@
+"""Whole workers in this process, on a real store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from orbit import Connection, State
+from orbit.protocol.ids import TxId
+from orbit.store import types as t
+from orbit.store.embedded import EmbeddedServer
+from orbit.store.store import Store
+from orbit.store.subscriber import Subscriber
+from orbit.worker.config import WorkerConfig
+from orbit.worker.discover import spec_of
+from orbit.worker.worker import Worker
+from tests.integration.house import House
+from tests.integration.probes import Probe, Probed, forever
+
+
+class Fleet:
+    """Workers on one store, started and stopped by a test."""
+
+    def __init__(self, url: str, store: Store) -> None:
+        self.url = url
+        self.store = store
+        self.said: asyncio.Queue[str] = asyncio.Queue()
+        self._running: dict[Worker, tuple[WorkerConfig, asyncio.Task[None]]] = {}
+
+    async def worker(self, *classes: type[State], **options: Any) -> Worker:
+        config = WorkerConfig(
+            app="", redis=self.url, namespace=self.store.settings.namespace, say=self.said.put_nowait,
+            **{"linger_s": 0.05, "lease_s": 2.0, **options},
+        )  # fmt: skip
+        store = await Store.open(self.url, self.store.settings)
+        worker = Worker(config, store, {spec_of(cls): cls for cls in classes})
+        self._running[worker] = config, asyncio.ensure_future(worker.live())
+        while "ready" not in await self.said.get():
+            pass
+        return worker
+
+    async def drain(self, worker: Worker) -> float:
+        """The seconds that it took."""
+        config, task = self._running.pop(worker)
+        began = time.perf_counter()
+        config.stop.set()
+        await task
+        return time.perf_counter() - began
+
+    async def close(self) -> None:
+        for worker in tuple(self._running):
+            await self.drain(worker)
+
+
+@pytest.fixture
+async def fleet(redis_url: str, store: Store) -> AsyncIterator[Fleet]:
+    fleet = Fleet(redis_url, store)
+    yield fleet
+    await fleet.close()
+
+
+async def until(store: Store, tx: TxId, found: Callable[[t.Transaction], bool]) -> t.Transaction:
+    """Follow the transaction's announcements until it is as wanted."""
+    moved = asyncio.Event()
+    subscriber = Subscriber(store, on_live=lambda tx, message: moved.set())
+    async with running(subscriber.run()):
+        await subscriber.watch(tx)
+        while True:
+            moved.clear()
+            transaction = await store.get(tx)
+            assert transaction is not None
+            if found(transaction):
+                return transaction
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.02):  # release and claim announce nothing
+                    await moved.wait()
+
+
+@contextlib.asynccontextmanager
+async def running(work: Any) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+def status(wanted: str) -> Callable[[t.Transaction], bool]:
+    return lambda transaction: transaction.status == wanted
+
+
+class Numbers(Probed, stays_open=False):
+    n: int = 0
+    total: int = 3
+
+    async def run(self) -> int:
+        while self.n < self.total:
+            self.n += 1
+            await self.transaction.send_update(self.n)
+        return self.n
+
+
+class Chat(Probed):
+    n: int = 0
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        self.n += 1
+        await self.transaction.send_update([self.n, data])
+
+
+class Endless(Probed):
+    n: int = 0
+
+    async def run(self) -> None:
+        while True:
+            self.n += 1
+            await self.transaction.send_update(self.n)
+
+
+async def test_what_is_started_before_and_after_a_worker_is_run(house: House, fleet: Fleet) -> None:
+    early = await house.start(Numbers)
+    await fleet.worker(Numbers)
+    late = await house.start(Numbers)
+    for tx in (early, late):
+        await until(house.store, tx, status("finished"))
+        assert await house.updates(tx) == [1, 2, 3]
+
+
+async def test_an_idle_transaction_costs_no_memory_and_wakes_on_a_message(house: House, fleet: Fleet) -> None:
+    worker = await fleet.worker(Chat)
+    tx = await house.start(Chat)
+    for n in range(3):
+        await until(house.store, tx, status("idle"))
+        assert worker.metrics.running._value.get() == 0
+        await house.send(tx, n)
+        await until(house.store, tx, lambda found, n=n: found.number > n)  # type: ignore[misc]
+    assert await house.updates(tx) == [[1, 0], [2, 1], [3, 2]]
+
+
+async def test_no_more_than_the_concurrency_run_and_the_rest_follows(house: House, fleet: Fleet) -> None:
+    worker = await fleet.worker(Endless, concurrency=3)
+    started = [await house.start(Endless) for _ in range(8)]
+    done = set()
+    while len(done) < 8:
+        page = await house.store.list(limit=100)
+        run = [found.tx for found in page.transactions if found.status == "running"]
+        assert len(run) <= 3
+        for tx in run:
+            await until(house.store, tx, lambda found: found.number > 0 or found.status != "running")
+            await house.store.cancel(tx, "next")
+            await until(house.store, tx, status("cancelled"))
+            done.add(tx)
+    assert done == set(started)
+    assert worker.metrics.claimed.labels("false")._value.get() == 8
+
+
+async def test_each_transaction_goes_to_one_of_several_workers(house: House, fleet: Fleet) -> None:
+    workers = [await fleet.worker(Numbers) for _ in range(3)]
+    started = [await house.start(Numbers) for _ in range(60)]
+    for tx in started:
+        await until(house.store, tx, status("finished"))
+    claims = [worker.metrics.claimed.labels("false")._value.get() for worker in workers]
+    assert sum(claims) == 60
+    assert all(claims)
+
+
+async def test_a_drained_worker_hands_over_in_milliseconds(
+    house: House, fleet: Fleet, measured: Callable[[str], None]
+) -> None:
+    first = await fleet.worker(Endless, lease_s=30.0)
+    tx = await house.start(Endless)
+    before = await until(house.store, tx, lambda found: found.number > 10)
+    await fleet.worker(Endless, lease_s=30.0)
+    took_s = await fleet.drain(first)
+    began = time.perf_counter()
+    after = await until(house.store, tx, lambda found: found.owner not in ("", before.owner))
+    measured(f"drain {took_s * 1000:.1f} ms, then {(time.perf_counter() - began) * 1000:.1f} ms to the next owner")
+    await until(house.store, tx, lambda found: found.number > after.number + 10)
+    updates = await house.updates(tx)
+    assert updates == list(range(1, len(updates) + 1))
+    assert after.crashes == 0
+    assert took_s < 1
+
+
+class Stuck(Probed):
+    def run(self) -> None:
+        probe = Probed.probe
+        probe.loop.call_soon_threadsafe(probe.there.set)
+        probe.hold.wait()
+
+
+async def test_a_stuck_plain_hook_does_not_hold_a_drain(house: House, fleet: Fleet, probe: Probe) -> None:
+    worker = await fleet.worker(Stuck, drain_s=0.2)
+    tx = await house.start(Stuck)
+    await probe.there.wait()
+    assert await fleet.drain(worker) < 3
+    found = await house.store.get(tx)
+    assert found is not None
+    assert found.status == "pending"
+    probe.hold.set()
+
+
+async def test_a_lost_workers_transaction_is_taken_over_after_its_lease(house: House, fleet: Fleet) -> None:
+    tx = await house.start(Numbers)
+    partition = house.store.partition_of(tx)
+    assert await house.store.claim(partition, "lost", [spec_of(Numbers)], 1, 300, "request")
+    worker = await fleet.worker(Numbers)
+    await until(house.store, tx, status("finished"))
+    assert worker.metrics.claimed.labels("true")._value.get() == 1
+
+
+class Blocking(Probed):
+    async def run(self) -> None:
+        probe = Probed.probe
+        await self.transaction.send_update("before")
+        threading.Event().wait(2.5)  # more than two leases
+        await self.transaction.send_update("after")
+        probe.there.set()
+        await self.transaction.step("wait", forever)
+
+
+async def test_a_blocked_loop_does_not_lose_its_leases_at_once(house: House, fleet: Fleet, probe: Probe) -> None:
+    worker = await fleet.worker(Blocking, lease_s=1.0)
+    tx = await house.start(Blocking)
+    await probe.there.wait()
+    assert await house.updates(tx) == ["before", "after"]
+    assert worker.metrics.lost._value.get() == 0
+    assert worker.metrics.blocked._value.get() == 1
+
+
+class Slow(Probed, stays_open=False):
+    async def run(self) -> str:
+        result: str = await self.transaction.step("slow", self.slow)
+        return result
+
+    async def slow(self) -> str:
+        Probed.probe.seen.append("slow")
+        await asyncio.wait_for(Probed.probe.go.wait(), 30)
+        return "done"
+
+
+async def test_leases_are_renewed_while_a_step_runs(house: House, fleet: Fleet, probe: Probe) -> None:
+    await fleet.worker(Slow, lease_s=0.5)
+    tx = await house.start(Slow)
+    leases: set[float] = set()
+    key = house.store.keys.transaction(tx)
+    while len(leases) < 5:
+        leases.add(await house.store.link.read("HGET", key, "lease"))
+        await until(house.store, tx, lambda found: True)
+    probe.go.set()
+    found = await until(house.store, tx, status("finished"))
+    assert probe.seen == ["slow"]
+    assert found.crashes == 0
+
+
+async def test_health_tells_ready_and_draining_and_counts(house: House, fleet: Fleet, probe: Probe) -> None:
+    worker = await fleet.worker(Stuck, Numbers, health_port=0, drain_s=5.0)
+    url = ""
+    config, _ = fleet._running[worker]
+    tx = await house.start(Numbers)
+    await until(house.store, tx, status("finished"))
+    await house.start(Stuck)
+    await probe.there.wait()
+    url = worker.health_url
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"{url}/livez")).status_code == 200
+        assert (await client.get(f"{url}/readyz")).status_code == 200
+        metrics = (await client.get(f"{url}/metrics")).text
+        assert 'orbit_worker_commits_total{answer="done"} ' in metrics
+        assert 'orbit_worker_commits_total{answer="fenced"} 0.0' in metrics
+        assert (await client.get(f"{url}/nowhere")).status_code == 404
+        config.stop.set()
+        await asyncio.sleep(0)
+        while (await client.get(f"{url}/readyz")).status_code == 200:
+            pass
+        assert (await client.get(f"{url}/readyz")).text == "draining\n"
+    probe.hold.set()
+
+
+async def test_a_worker_goes_on_after_redis_was_away(probe: Probe) -> None:
+    config = {"appendonly": "yes", "appendfsync": "always"}
+    async with EmbeddedServer(config=config) as server:
+        settings = t.StoreSettings(namespace="away", partitions=4, timeout_s=1.0)
+        store = await Store.open(server.url, settings)
+        fleet = Fleet(server.url, store)
+        try:
+            await fleet.worker(Endless)
+            house = House(store)
+            tx = await house.start(Endless)
+            await until(store, tx, lambda found: found.number > 5)
+            await server.restart()
+            before = await again(lambda: house.store.get(tx))
+            assert before is not None
+            await until(store, tx, lambda found: found.number > before.number + 5)
+            updates = await house.updates(tx)
+            assert updates == list(range(1, len(updates) + 1))
+        finally:
+            await fleet.close()
+            await store.close()
+
+
+async def again(ask: Callable[[], Awaitable[t.Transaction | None]]) -> t.Transaction | None:
+    from orbit.worker.settling import persist
+
+    return await persist(ask)
+
+
+def test_the_configuration_has_the_documented_defaults() -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(WorkerConfig)}
+    assert (defaults["lease_s"], defaults["drain_s"], defaults["concurrency"]) == (10.0, 30.0, 100)
