@@ -55,8 +55,7 @@ async def run_worker(config: WorkerConfig) -> None:
         WorkerError: A part of it died.
     """
     states = _wanted(config, load_app(config.app))
-    settings = t.StoreSettings(namespace=config.namespace, partitions=config.partitions)
-    opening = asyncio.ensure_future(Store.open(config.redis, settings, wait=True, say=config.say))
+    opening = asyncio.ensure_future(Store.open(config.redis, _settings(config), wait=True, say=config.say))
     stopping = asyncio.ensure_future(config.stop.wait())
     try:
         await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -73,6 +72,12 @@ def _wanted(config: WorkerConfig, states: list[type[State]]) -> dict[t.Spec, typ
     if not specs:
         raise DefinitionError(f"{config.app}: none of its States is on the queues {', '.join(config.queues)}")
     return specs
+
+
+def _settings(config: WorkerConfig) -> t.StoreSettings:
+    return t.StoreSettings(
+        namespace=config.namespace, partitions=config.partitions, inbox_messages=config.limits.inbox_messages
+    )
 
 
 class Worker:
@@ -167,7 +172,7 @@ class Worker:
 
     async def _open_again(self) -> Store:
         """The renewing thread's own connection."""
-        return await Store.open(self._config.redis, t.StoreSettings(namespace=self._config.namespace), wait=True)
+        return await Store.open(self._config.redis, _settings(self._config), wait=True)
 
     def _unready(self) -> str | None:
         if self._draining:

@@ -27,8 +27,8 @@ class Everything(State, stays_open=True):
     id: uuid.UUID = uuid.UUID(int=7)
     path: Path = Path("/tmp/a")
     pair: tuple[int, bytes] = (1, b"x")
-    some: set[str] = {"a", "b"}
-    by: dict[int, float] = {1: 2.5}
+    some: set[str] = Field(default={"a", "b"})
+    by: dict[int, float] = Field(default={1: 2.5})
     anything: Any = None
     kind: Literal["a", "b"] = "a"
     bounded: Annotated[int, Field(gt=5, lt=9)] = 6

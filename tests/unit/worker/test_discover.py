@@ -54,7 +54,8 @@ def test_what_is_published(app: Path) -> None:
         ("x = (", "doesn't import: SyntaxError"),
         ("from orbit import State\nclass A(State): pass", "A: it has no run"),
         (
-            "from orbit import State\nclass A(State, stays_open=True): pass\nclass B(State, stays_open=True, name='A'): pass",
+            "from orbit import State\nclass A(State, stays_open=True): pass\n"
+            "class B(State, stays_open=True, name='A'): pass",
             "have the same name, A",
         ),
         (

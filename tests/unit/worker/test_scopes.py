@@ -31,8 +31,8 @@ def test_what_is_no_name(name: object) -> None:
 
 def test_scopes_do_not_meet() -> None:
     scopes = [
-        run_scope(0), run_scope(1), run_scope(10), item_scope(0, "l", 1), item_scope(0, "l", 11), item_scope(0, "1/l", 1),
-        item_scope(1, "l", 1), entry_scope(InboxId("1-1")), entry_scope(InboxId("1-11")),
+        run_scope(0), run_scope(1), run_scope(10), item_scope(0, "l", 1), item_scope(0, "l", 11),
+        item_scope(0, "1/l", 1), item_scope(1, "l", 1), entry_scope(InboxId("1-1")), entry_scope(InboxId("1-11")),
         change_scope(PublicName("p"), "e/c/a"), change_scope(PublicName("p"), ""),
     ]  # fmt: skip
     keys = [scope.use("name") for scope in scopes]
