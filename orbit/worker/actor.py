@@ -7,6 +7,7 @@ code and change its fields; it gives it away only after a commit or a rollback.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,7 +25,7 @@ from orbit.store import types as t
 from orbit.store.store import Store
 from orbit.worker.frames import Frame, current_frame
 from orbit.worker.history import History
-from orbit.worker.lease import Lease
+from orbit.worker.lease import Lease, now_s
 from orbit.worker.metrics import Metrics
 from orbit.worker.threads import ThreadedCall, Threads
 from orbit.worker.turn import NO_FIELDS, Fields, Turn
@@ -42,6 +43,7 @@ class Surroundings:
         linger_s: How long a transaction with nothing to do is kept before it is put to sleep.
         cancel_grace_s: How long a cancel waits for the running turn before it ends that, too.
         crash_limit: A transaction whose workers were lost so often, without progress in between, fails.
+        long_turn_s: A turn that is held for longer is logged, with its place.
         rebuild_always: Rebuild the fields after every commit, so that a reference held over one shows.
     """
 
@@ -53,7 +55,16 @@ class Surroundings:
     linger_s: float = 3.0
     cancel_grace_s: float = 5.0
     crash_limit: int = 20
+    long_turn_s: float = 10.0
     rebuild_always: bool = False
+
+
+def _place_of(task: asyncio.Task[Any]) -> str:
+    """Where a task waits: the innermost coroutine that it is in."""
+    inner: Any = task.get_coro()
+    while inspect.iscoroutine(inner.cr_await):
+        inner = inner.cr_await
+    return f"{inner.cr_code.co_filename}:{inner.cr_frame.f_lineno}" if inner.cr_frame is not None else "?"
 
 
 async def _breathe() -> None:
@@ -116,6 +127,8 @@ class Actor:
         self.history: History
         self.state: State
         self._lock = asyncio.Lock()
+        self._holder: asyncio.Task[Any] | None = None
+        self._held_since_s = 0.0
         self.log = log.bind(tx=grant.tx, state=grant.spec.state, epoch=grant.epoch)
 
     @property
@@ -155,7 +168,7 @@ class Actor:
                 await self.lease.confirmed()
             except asyncio.CancelledError as error:
                 cancelled = error
-        self.turn = Turn()
+        self._begin_turn()
         if cancelled is not None:
             raise cancelled
 
@@ -166,12 +179,24 @@ class Actor:
                 await self._lock.acquire()
         except TimeoutError:
             return False
-        self.turn = Turn()
+        self._begin_turn()
         return True
+
+    def _begin_turn(self) -> None:
+        self.turn = Turn()
+        self._holder, self._held_since_s = asyncio.current_task(), now_s()
 
     def give(self) -> None:
         """Give the turn away: first to whoever waited longest."""
+        self._holder = None
         self._lock.release()
+
+    def held_long(self) -> str | None:
+        """The place of the code that holds the turn, the first time that it is seen to hold it for long."""
+        if self._holder is None or now_s() - self._held_since_s < self.around.long_turn_s:
+            return None
+        holder, self._holder = self._holder, None
+        return _place_of(holder)
 
     async def without_turn(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do `work` while others have their turns. However it ends, the turn is taken again before anything else."""
@@ -297,9 +322,12 @@ class Actor:
         self.look.set()
 
     def unload(self) -> None:
-        """Hand it over at its last commit."""
+        """Hand it over at its last commit. A pause before the next attempt of `run` goes on elsewhere."""
         self.patient = True
-        self.leave(Leaving.HANDED_OVER)
+        if self.resting_until_s is not None:
+            self.leave(Leaving.RESTING, max(0.0, self.resting_until_s - now_s()))
+        else:
+            self.leave(Leaving.HANDED_OVER)
 
     def note_unread(self) -> None:
         """A commit found messages: read them, unless they are being handled right now."""

@@ -37,6 +37,7 @@ class History:
         names: What is recorded under names.
         updates / snapshot_at / view_at: Entries since the grant began: in all, up to the newest snapshot, and view.
         committed: The fields as of the last commit, encoded.
+        rest_s: How much longer the pause before the next attempt of `run` was to last, when the grant began.
         stored: The newest snapshot in Redis: `committed`, but before the first one the input as it came.
     """
 
@@ -60,6 +61,7 @@ class History:
         self.passes = loaded.passes
         self.run_returned = loaded.run_returned
         self.committed = self.stored = loaded.snapshot.fields
+        self.rest_s = (loaded.wake_in_ms or 0) / 1000
         self.updates = 0
         view_seq = loaded.view_head.seq if loaded.view_head else 0
         self.snapshot_at = loaded.snapshot.head.seq - loaded.head.seq

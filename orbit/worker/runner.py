@@ -31,6 +31,8 @@ async def run_all(actor: Actor) -> None:
     """Run `run` until it has returned, failed for good, or the transaction leaves."""
     actor.running = True
     try:
+        if actor.history.attempts and actor.history.rest_s:
+            await _rest(actor, actor.history.rest_s)
         while not actor.closing and not actor.history.run_returned:
             await _attempt(actor)
     finally:

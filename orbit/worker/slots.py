@@ -81,6 +81,13 @@ class Slots:
         for tx in found.cancelled & self._actors.keys():
             self._actors[tx].note_cancel()
 
+    def watch(self) -> None:
+        """Name the code that holds a turn for long: nothing else of its transaction runs meanwhile."""
+        for actor in self._actors.values():
+            where = actor.held_long()
+            if where is not None:
+                actor.log.warning("a turn is held for long", where=where)
+
     def nudge_all(self) -> None:
         """Something may have been missed: let each look."""
         for actor in self._actors.values():
@@ -140,7 +147,7 @@ class Slots:
                     actor.grant.epoch,
                     actor.history.number if hasattr(actor, "history") else actor.grant.number,
                     actor.last_seen,
-                    idle=leaving is Leaving.IDLE,
+                    idle=leaving in (Leaving.IDLE, Leaving.RESTING),
                     wake_in_ms=int(actor.rest_s * 1000) if leaving is Leaving.RESTING else None,
                 )
                 return

@@ -225,6 +225,7 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_BEAT_S * random.uniform(0.8, 1.0)):
                     await self._beat_now.wait()
+            self._slots.watch()
             with contextlib.suppress(*BROKEN):
                 await self._beat()
 

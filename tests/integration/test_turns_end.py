@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from orbit import Connection, Unloaded
 from orbit.config import RetryPolicy
+from orbit.store import types as t
 from orbit.worker.actor import Leaving
+from orbit.worker.lease import now_s
 from tests.integration.house import House
-from tests.integration.probes import Probe, Probed, forever
+from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
 
 # ---- how run ends
 
@@ -155,3 +158,135 @@ async def test_a_run_that_raises_is_rolled_back_retried_and_fails_in_the_end(hou
     assert error[0] == "ValueError"
     assert "secret" not in error[1]
     assert "a secret" in (await house.store.get(tx)).trace  # type: ignore[union-attr, operator]
+
+
+class Resting(Probed, retries=5):
+    n: int = 0
+
+    async def run(self) -> None:
+        Probed.probe.seen.append("run")
+        raise ValueError
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        self.n += 1
+        await self.transaction.send_update(data)
+
+
+async def test_handlers_go_on_while_run_waits_to_be_tried_again(house: House, probe: Probe) -> None:
+    house.options["retry"] = RetryPolicy(first_s=60)
+    house.options["lease_s"] = 600  # so that the pause is spent here
+    tx = await house.start(Resting)
+    stay = await house.claim(Resting, tx)
+    await house.send(tx, "hello")
+    while not stay.tap.commits or not stay.tap.commits[-1].consumed:
+        await steps_of_the_loop()
+    assert probe.seen == ["run"]
+    stay.actor.unload()
+    assert await stay.leaving() is Leaving.RESTING
+    assert stay.actor.rest_s > 20
+
+
+async def test_a_long_pause_is_spent_asleep_and_goes_on_after_a_message(house: House, probe: Probe) -> None:
+    house.options["retry"] = RetryPolicy(first_s=60)
+    tx = await house.start(Resting)
+    for n in (1, 2):
+        stay = await house.claim(Resting, tx)
+        assert await stay.leaving() is Leaving.RESTING
+        assert stay.actor.rest_s > 20
+        answer = await house.store.release(
+            tx, stay.actor.grant.epoch, stay.actor.history.number, stay.actor.last_seen, idle=True,
+            wake_in_ms=int(stay.actor.rest_s * 1000),
+        )  # fmt: skip
+        assert answer == t.Released("idle")
+        await house.send(tx, n)
+    assert probe.seen == ["run"], "it was tried again before its time"
+    assert await house.updates(tx) == [1]
+
+
+class Limited(Probed, stays_open=False, timeout_s=0.05, retries=1):
+    async def run(self) -> None:
+        Probed.probe.seen.append("run")
+        await self.transaction.step("wait", forever)
+
+
+async def test_an_attempt_that_takes_longer_than_timeout_s_counts_as_failed(house: House, probe: Probe) -> None:
+    house.options["retry"] = RetryPolicy(first_s=0.01)
+    tx, stay = await house.run(Limited)
+    await stay.leaving()
+    assert probe.seen == ["run", "run"]
+    assert (await house.end(tx))[1][0] == "TimeoutError"
+
+
+class Fatal(Probed):
+    async def run(self) -> None:
+        Probed.probe.seen.append("run")
+        Probed.probe.there.set()
+        await forever()
+
+
+async def test_a_transaction_that_loses_worker_after_worker_fails(house: House, probe: Probe) -> None:
+    house.options["crash_limit"] = 3
+    tx = await house.start(Fatal)
+    for _ in range(3):
+        probe.there.clear()
+        stay = await house.claim(Fatal, tx)
+        await probe.there.wait()
+        await stay.kill()
+    await (await house.claim(Fatal, tx)).leaving()
+    assert probe.seen == ["run"] * 3
+    assert await house.end(tx) == ("failed", ("Crashed", "its workers were lost 3 times"))
+
+
+class Lapsing(Probed):
+    async def run(self) -> None:
+        for n in range(3):
+            Probed.probe.seen.append(n)
+            await self.transaction.send_update(n)
+
+
+async def test_no_turn_begins_while_the_lease_is_over_by_our_own_clock(house: House, probe: Probe) -> None:
+    tx = await house.start(Lapsing)
+    stay = await house.claim(Lapsing, tx)
+    stay.actor.lease.deadline_s = 0.0
+    while not stay.actor.lease.waiting:
+        await steps_of_the_loop()
+    assert probe.seen == []
+    stay.actor.lease.extend(now_s() + 60)
+    await stay.idle()
+    assert probe.seen == [0, 1, 2]
+
+
+class Rebuilt(Probed, stays_open=False):
+    items: list[int] = Field(default_factory=list)
+
+    async def run(self) -> list[int]:
+        mine = self.items
+        mine.append(1)
+        await self.transaction.checkpoint()
+        mine.append(2)
+        await self.transaction.checkpoint()
+        return self.items
+
+
+async def test_a_reference_held_over_a_commit_shows_when_fields_are_rebuilt_always(house: House) -> None:
+    for always, end in ((False, [1, 2]), (True, [1])):
+        house.options["rebuild_always"] = always
+        tx, stay = await house.run(Rebuilt)
+        await stay.leaving()
+        assert await house.end(tx) == ("finished", end)
+
+
+class Held(Probed):
+    async def run(self) -> None:
+        await Probed.probe.stop_here()
+
+
+async def test_code_that_holds_a_turn_for_long_is_named_once(house: House, probe: Probe) -> None:
+    house.options["long_turn_s"] = 0.0
+    _, stay = await house.run(Held)
+    await probe.there.wait()
+    where = stay.actor.held_long()
+    assert where is not None
+    assert "probes.py" in where
+    assert stay.actor.held_long() is None
+    probe.go.set()
