@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -59,12 +60,17 @@ class Surroundings:
     rebuild_always: bool = False
 
 
-def _place_of(task: asyncio.Task[Any]) -> str:
-    """Where a task waits: the innermost coroutine that it is in."""
-    inner: Any = task.get_coro()
-    while inspect.iscoroutine(inner.cr_await):
-        inner = inner.cr_await
-    return f"{inner.cr_code.co_filename}:{inner.cr_frame.f_lineno}" if inner.cr_frame is not None else "?"
+def _place_of(task: asyncio.Task[Any], cls: type[State]) -> str:
+    """Where a task waits: the innermost line of the State's own file, else of all."""
+    own = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    coroutine: Any = task.get_coro()
+    place = "?"
+    while inspect.iscoroutine(coroutine):
+        frame = coroutine.cr_frame
+        if frame is not None and (frame.f_code.co_filename == own or not place.startswith(f"{own}:")):
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        coroutine = coroutine.cr_await
+    return place
 
 
 async def _breathe() -> None:
@@ -196,7 +202,7 @@ class Actor:
         if self._holder is None or now_s() - self._held_since_s < self.around.long_turn_s:
             return None
         holder, self._holder = self._holder, None
-        return _place_of(holder)
+        return _place_of(holder, self.cls)
 
     async def without_turn(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do `work` while others have their turns. However it ends, the turn is taken again before anything else."""

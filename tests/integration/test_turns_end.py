@@ -287,6 +287,6 @@ async def test_code_that_holds_a_turn_for_long_is_named_once(house: House, probe
     await probe.there.wait()
     where = stay.actor.held_long()
     assert where is not None
-    assert "probes.py" in where
+    assert "test_turns_end.py" in where
     assert stay.actor.held_long() is None
     probe.go.set()
