@@ -26,6 +26,8 @@ class Pulse:
     sweep_s: float = 5.0
     recent_s: float = 2.0
     """Between two looks at what was committed lately, for what pub/sub lost."""
+    over_s: float = 30.0
+    """Between two looks whether what has ended and is still watched was removed."""
     linger_s: float = 1.0
     """How long a subscription is kept after its last follower left."""
     advance_s: float = 0.25

@@ -29,6 +29,7 @@ class Recent:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._since: dict[int, int] = {}
+        self._over_at = 0.0
 
     async def run(self) -> None:
         """Until cancelled. Asks Redis nothing while nothing is watched."""
@@ -48,7 +49,18 @@ class Recent:
             if watch.feed is not None:
                 watched[self._hub.store.partition_of(watch.tx)][watch.tx] = watch
         self._since = {partition: since for partition, since in self._since.items() if partition in watched}
+        self._look_at_ended()
         await asyncio.gather(*(self._look(partition, watches) for partition, watches in watched.items()))
+
+    def _look_at_ended(self) -> None:
+        """What has ended may be removed, and nobody says so."""
+        now = asyncio.get_running_loop().time()
+        if now - self._over_at < self._hub.pulse.over_s:
+            return
+        self._over_at = now
+        for watch in self._hub.watches():
+            if watch.feed is not None and watch.feed.over:
+                watch.suspect()
 
     async def _look(self, partition: int, watches: dict[TxId, Watch]) -> None:
         since = self._since.get(partition)

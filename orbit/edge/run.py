@@ -89,6 +89,7 @@ async def _serve(edge: Edge, listener: socket.socket) -> None:
         for task in (stopped, ready, *side):
             task.cancel()
         await asyncio.gather(stopped, ready, *side, return_exceptions=True)
+        await server.cut()
         await edge.tasks.cancel()
         await edge.hub.tasks.cancel()
 

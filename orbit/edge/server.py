@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import ipaddress
@@ -32,6 +33,17 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def cut(self) -> None:
+        """Listen no more, and break what is still connected."""
+        for listening in getattr(self, "servers", ()):
+            listening.close()
+        for connection in tuple(self.server_state.connections):
+            transport = cast(asyncio.Transport | None, getattr(connection, "transport", None))
+            if transport is not None:
+                transport.abort()
+        while self.server_state.connections:
+            await asyncio.sleep(0)
 
 
 def listen(host: str, port: int, *, insecure: bool) -> socket.socket:
