@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._closed = False
         self._close_timer: asyncio.TimerHandle | None = None
         self._heard_at = self._pinged_at = self._took_at = self._loop.time()
-        self._waiting_bytes = 0
+        self._waited_bytes = 0
 
     # ---- asyncio.Protocol
 
@@ -142,9 +142,9 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         waiting = self.transport.get_write_buffer_size()
-        if not waiting or waiting < self._waiting_bytes:
+        if not waiting or waiting < self._waited_bytes:
             self._took_at = now
-        self._waiting_bytes = waiting
+        self._waited_bytes = waiting
         if now - self._took_at > pulse.stall_s:
             self.transport.abort()
         elif self._reading_paused or self.choked:
@@ -166,6 +166,11 @@ class Connection(asyncio.Protocol):
     @property
     def choked(self) -> bool:
         return self._writing_paused or self._out_bytes > OUT_BYTES
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What the client hasn't taken yet."""
+        return self._out_bytes + self.transport.get_write_buffer_size()
 
     def write(self, frames: bytes) -> None:
         """Whole frames; what one pass of the loop writes goes out together."""

@@ -57,6 +57,9 @@ class Edge:
         self._recheck_due = self._rechecking = False
         self.metrics.gauge("connections", "Open WebSocket connections", lambda: len(self.connections))
         self.metrics.gauge("watched", "Transactions watched", lambda: len(self.hub))
+        self.metrics.gauge(
+            "waiting_bytes", "Bytes that wait for clients", lambda: sum(one.waiting_bytes for one in self.connections.values())
+        )
         self.metrics.gauge("attachments", "Sessions attached", lambda: len(self.attachments()))
 
     # ---- connections
