@@ -223,11 +223,14 @@ class Broker:
             if self._store is None:
                 store = self._redis
                 if isinstance(store, str):
-                    store = await Store.open(store, t.StoreSettings(namespace=self._namespace))
+                    store = await Store.open(store, self._settings())
                     self._stack.push_async_callback(store.close)
                 self._watcher = await self._stack.enter_async_context(Watcher(store))
                 self._store = store
             return self._store
+
+    def _settings(self) -> t.StoreSettings:
+        return t.StoreSettings(namespace=self._namespace, inbox_messages=self._limits.inbox_messages)
 
     def _name(self, store: Store, tx: str | None, key: str | None) -> TxId:
         if tx is not None and key is not None:
