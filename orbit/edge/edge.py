@@ -57,10 +57,8 @@ class Edge:
         self._recheck_due = self._rechecking = False
         self.metrics.gauge("connections", "Open WebSocket connections", lambda: len(self.connections))
         self.metrics.gauge("watched", "Transactions watched", lambda: len(self.hub))
-        self.metrics.gauge(
-            "waiting_bytes", "Bytes that wait for clients", lambda: sum(one.waiting_bytes for one in self.connections.values())
-        )
         self.metrics.gauge("attachments", "Sessions attached", lambda: len(self.attachments()))
+        self.metrics.gauge("waiting_bytes", "Bytes that wait for clients", self._waiting_bytes)
 
     # ---- connections
 
@@ -79,6 +77,9 @@ class Edge:
     async def deserted(self) -> None:
         """Return when the last connection has gone."""
         await self._deserted.wait()
+
+    def _waiting_bytes(self) -> int:
+        return sum(connection.waiting_bytes for connection in self.connections.values())
 
     def drain(self) -> None:
         """Turn away who comes; who waits for a result is answered with what is so."""

@@ -42,8 +42,9 @@ class Server(uvicorn.Server):
             transport = cast(asyncio.Transport | None, getattr(connection, "transport", None))
             if transport is not None:
                 transport.abort()
-        while self.server_state.connections:
-            await asyncio.sleep(0)
+        for _ in range(10):  # each transport tells its protocol in a pass of the loop of its own
+            if self.server_state.connections:
+                await asyncio.sleep(0)
 
 
 def listen(host: str, port: int, *, insecure: bool) -> socket.socket:

@@ -141,8 +141,8 @@ async def test_a_body_over_the_limit_that_does_not_say_so(edge: RunningEdge) -> 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
 async def test_a_bad_idempotency_key(edge: RunningEdge, key: str) -> None:
-    headers = {"Idempotency-Key": key}
-    await refused(await edge.http.post("/v1/transactions", json={"state": "Probe"}, headers=headers), 400, "bad_request")
+    response = await edge.http.post("/v1/transactions", json={"state": "Probe"}, headers={"Idempotency-Key": key})
+    await refused(response, 400, "bad_request")
 
 
 async def test_a_page_of_another_origin_may_write_nothing(edge: RunningEdge, hand: Hand) -> None:

@@ -34,7 +34,7 @@ class Wire(asyncio.Transport):
         self.writes: list[bytes] = []
         self.reading = True
         self.eof = False
-        self.aborted = False
+        self.cut = asyncio.Event()
         self.waiting = 0
 
     def write(self, data: Any) -> None:
@@ -52,8 +52,12 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         self.eof = True
 
+    @property
+    def aborted(self) -> bool:
+        return self.cut.is_set()
+
     def abort(self) -> None:
-        self.aborted = True
+        self.cut.set()
 
     def pause_reading(self) -> None:
         assert self.reading
@@ -74,7 +78,7 @@ class Ends:
         config = EdgeConfig("", limits=Limits(frame_bytes=64 * 1024), pulse=pulse or Pulse())
         self.connections: dict[str, Connection] = {}
         edge = SimpleNamespace(
-            config=config, metrics=Metrics(), tasks=Tasks(), connections=self.connections, draining=draining, store=None,
+            config=config, metrics=Metrics(), tasks=Tasks(), draining=draining, store=None,
             new_connection_id=lambda: "1",
             take_in=lambda connection: self.connections.update({connection.id: connection}),
             forget=lambda connection: self.connections.pop(connection.id, None),
@@ -357,8 +361,7 @@ async def test_shutdown_says_1012_and_cuts_who_does_not_go_along(monkeypatch: py
     ends.client.receive_data(b"".join(ends.wire.writes))
     ends.events += ends.client.events_received()
     assert ends.closed_with() == 1012
-    while not ends.wire.aborted:
-        await asyncio.sleep(0)
+    await ends.wire.cut.wait()
 
 
 async def test_going_away() -> None:

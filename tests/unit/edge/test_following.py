@@ -44,6 +44,12 @@ class FakeStore:
         self.reads: list[Cursor] = []
         self.held: asyncio.Event | None = None
         self.broken: Exception | None = None
+        self._read = asyncio.Event()
+
+    async def until_read(self, times: int) -> None:
+        while len(self.reads) < times:
+            self._read.clear()
+            await self._read.wait()
 
     @property
     def head(self) -> Cursor:
@@ -68,6 +74,7 @@ class FakeStore:
 
     async def read_log(self, tx: TxId, after: Cursor, limit: int) -> LogPage | LogReset | Missing:
         self.reads.append(after)
+        self._read.set()
         if self.held is not None:
             await self.held.wait()
         if self.broken is not None:
@@ -94,7 +101,7 @@ class FakeStore:
 class FakeSubscriber:
     def __init__(self) -> None:
         self.watched: list[TxId] = []
-        self.unwatched: list[TxId] = []
+        self.left = asyncio.Event()
         self.deaf = False
         self.connected = True
 
@@ -104,7 +111,7 @@ class FakeSubscriber:
         self.watched.append(tx)
 
     async def unwatch(self, tx: TxId) -> None:
-        self.unwatched.append(tx)
+        self.left.set()
 
 
 class Client:
@@ -271,9 +278,11 @@ async def test_a_message_that_is_merely_late_costs_no_reading(bench: Bench, monk
     client = await bench.follow()
     message = bench.store.update(0)
     await Recent(bench.hub).look()
+    patient = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.01, patient.set)  # after the one that looks whether it came
     bench.hear(message)
     assert await client.updates(1) == [0]
-    await asyncio.sleep(0.02)
+    await patient.wait()
     assert bench.store.reads == []
 
 
@@ -313,8 +322,7 @@ async def test_redis_away_while_the_log_is_needed(bench: Bench) -> None:
     bench.store.update(0)
     bench.store.away = True
     client = await bench.follow()
-    while len(bench.store.reads) < 3:
-        await asyncio.sleep(0)
+    await bench.store.until_read(3)
     assert client.told == []
     bench.store.away = False
     assert await client.updates(1) == [0]
@@ -476,8 +484,7 @@ async def test_a_subscription_lingers_and_then_goes(bench: Bench) -> None:
     bench.hub.leave(watch)
     assert await bench.watch() is watch
     bench.hub.leave(watch)
-    while not bench.subscriber.unwatched:
-        await asyncio.sleep(0.005)
+    await bench.subscriber.left.wait()
     assert len(bench.hub) == 0
     assert await bench.watch() is not watch
 

@@ -45,5 +45,5 @@ def test_an_address_of_another_machine() -> None:
 
 
 def test_a_name_that_means_nothing() -> None:
-    with pytest.raises(CannotListen, match="--host no.such.host.invalid"):
+    with pytest.raises(CannotListen, match=r"--host no\.such\.host\.invalid"):
         listen("no.such.host.invalid", 0, insecure=False)
