@@ -42,10 +42,27 @@ async def check(link: Link, settings: StoreSettings) -> Deployment:
         Unavailable: Redis isn't there.
     """
     registers = Registers(settings.namespace)
+    await _check_login(link)
     await _check_server(link)
     await _check_scripts(link, registers)
     await _check_subscriptions(link, registers)
     return await _check_deployment(link, registers, settings)
+
+
+async def _check_login(link: Link) -> None:
+    """A password that is wrong now is wrong later: waiting for another one would look like a server that is away."""
+    connection = link.new_connection()
+    try:
+        await open_connection(connection, link.timeout_s)
+    except (redis_errors.RedisError, OSError, TimeoutError) as error:
+        if not any(isinstance(told, redis_errors.AuthenticationError) for told in (error, error.__cause__)):
+            raise not_sent(error) from error
+        raise StoreUnusable(
+            f"this Redis refuses the user or password: put the right ones into its URL, as in "
+            f"redis://user:password@host:port ({_line(error)})"
+        ) from error
+    finally:
+        await connection.disconnect(nowait=True)
 
 
 async def _check_server(link: Link) -> None:

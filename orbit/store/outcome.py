@@ -42,7 +42,7 @@ def refusal(error: Exception) -> OrbitError:
         return Overloaded("Redis is full (maxmemory)", retry_after_ms=RETRY_MS)
     if code in _AWAY:
         return Unavailable(f"Redis can't do this now ({code})", retry_after_ms=RETRY_MS)
-    if code in ("NOPERM", "NOAUTH", "WRONGPASS") or "can't run this command" in text:
+    if code in ("NOPERM", "NOAUTH", "WRONGPASS") or "can't run this command" in text or "ACL failure" in text:
         return StoreUnusable(f"Redis refuses by its rules: {text}")
     return Internal(f"Redis answered with an error: {text}")
 
