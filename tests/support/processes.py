@@ -50,6 +50,7 @@ class Process:
         self._env = dict(env)
         self._folder = folder
         self._ready = asyncio.Event()
+        self._heard = asyncio.Event()
         self._reading: list[asyncio.Task[None]] = []
         self.process: asyncio.subprocess.Process | None = None
 
@@ -75,6 +76,7 @@ class Process:
             line = raw.decode(errors="replace").rstrip("\n")
             self.lines.append(line)
             into.append(line)
+            self._heard.set()
             if READY.search(line):
                 self.ready_line = line
                 self._ready.set()
@@ -95,6 +97,16 @@ class Process:
             await asyncio.gather(ended, ready, return_exceptions=True)
         return self
 
+    async def says(self, text: str) -> str:
+        """Wait until it has printed a line with `text`; returns that line."""
+        async with asyncio.timeout(START_S):
+            while True:
+                self._heard.clear()
+                found = next((line for line in self.lines if text in line), None)
+                if found is not None:
+                    return found
+                await self._heard.wait()
+
     @property
     def pid(self) -> int:
         assert self.process is not None
@@ -102,9 +114,9 @@ class Process:
 
     @property
     def url(self) -> str:
-        """The URL in the ready line."""
-        match = re.search(r"https?://[^\s/]+", self.ready_line)
-        assert match, f"no URL in {self.ready_line!r}"
+        """Where it listens, by its own word."""
+        match = re.search(r"https?://[^\s/]+", "\n".join([self.ready_line, *self.said]))
+        assert match, f"no URL in what {self.name} said:\n{self.tail()}"
         return match[0]
 
     @property

@@ -56,6 +56,8 @@ async def test_sessions_of_a_killed_edge_are_gone_once_after_the_grace(
         running = asyncio.create_task(lost.run())
         follower = lost.follow(tx)
         await follower.until(lambda f: len(told(f, "came")) == 2)
+        follower.send("mark")
+        await follower.until(lambda f: "marked" in f.updates)
         await doomed.kill()
         await lost.stop()
         loop = asyncio.get_running_loop()
@@ -67,8 +69,9 @@ async def test_sessions_of_a_killed_edge_are_gone_once_after_the_grace(
         async with WireClient([edge.url], name="back again") as back:
             returned = back.follow(tx, session=follower.session)
             await returned.until(lambda f: len(told(f, "came")) == 3)
+            returned.next_mid = follower.next_mid
             returned.send("mark")
-            await returned.until(lambda f: "marked" in f.updates)
+            await returned.until(lambda f: f.updates.count("marked") == 2)
             returned.send("finish")
             await returned.until(lambda f: f.end is not None)
             await seen.until(lambda f: f.end is not None)

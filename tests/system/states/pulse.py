@@ -46,7 +46,7 @@ class Watchful(State, stays_open=True):
     async def on_update(self, connection: Connection, data: Any) -> None:
         if data == "finish":
             await self.transaction.finish()
-        if data == "mark":
+        elif data == "mark":
             await self.transaction.send_update("marked")
         else:
             await connection.send({"secret": data})
