@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from orbit.client.attachment import Attachment, Event, Ties
 from orbit.client.link import Link, LinkSettings
 from orbit.client.types import StateInfo, TransactionError, TransactionInfo, TransactionPage
-from orbit.client.web import Web, read_state, read_transaction
+from orbit.client.web import Web, read_field, read_state, read_transaction
 from orbit.config import Limits
 from orbit.errors import BadRequest, TransactionFailed, UpdatesReset, UsageError
 from orbit.protocol.codec import Codec
@@ -115,7 +115,7 @@ class Client:
     async def states(self) -> tuple[StateInfo, ...]:
         """The States that workers run or ran."""
         _, answer = await self._web.ask("GET", "states")
-        return tuple(map(read_state, answer["states"]))
+        return tuple(map(read_state, read_field(answer, "states")))
 
     # ---- looking
 
@@ -130,7 +130,7 @@ class Client:
         """Transactions, newest first. `page`: the `next` of the page before."""
         query = {"state": state, "status": status, "limit": limit, "page": page}
         _, answer = await self._web.ask("GET", "transactions", query=query)
-        return TransactionPage(tuple(map(read_transaction, answer["transactions"])), answer.get("next"))
+        return TransactionPage(tuple(map(read_transaction, read_field(answer, "transactions"))), answer.get("next"))
 
     async def result(self, tx: str, *, wait_s: float | None = None) -> Value:
         """The result, once the transaction is over.
@@ -149,10 +149,11 @@ class Client:
             left_s = _WAIT_S if give_up_at is None else min(_WAIT_S, max(0.0, give_up_at - loop.time()))
             query = {"wait_s": round(left_s, 3)}
             status, answer = await self._web.ask("GET", "transactions", tx, "result", query=query, wait_s=left_s)
+            running = read_field(answer, "status")
             if status == 200:
                 return _outcome(answer)
             if give_up_at is not None and loop.time() >= give_up_at:
-                raise TimeoutError(f"the transaction is {answer['status']}")
+                raise TimeoutError(f"the transaction is {running}")
 
     # ---- steering
 
@@ -175,7 +176,7 @@ class Client:
         """
         body = {"reason": reason} if reason else {}
         _, answer = await self._web.ask("POST", "transactions", tx, "cancel", body=body)
-        return str(answer["status"])
+        return str(read_field(answer, "status"))
 
     # ---- following
 

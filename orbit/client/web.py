@@ -28,13 +28,21 @@ class Web:
 
     Args:
         patience_s: For how long an edge that can't be reached, or has no room now, is tried again.
+        transport: What carries the requests, in place of the network.
     """
 
-    def __init__(self, urls: Sequence[str], *, headers: Mapping[str, str], patience_s: float) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        headers: Mapping[str, str],
+        patience_s: float,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         self._urls = list(urls)
         self._patience_s = patience_s
         self._backoff = Backoff(max_s=2.0)
-        self._http = httpx.AsyncClient(headers=dict(headers), timeout=TIMEOUT_S)
+        self._http = httpx.AsyncClient(headers=dict(headers), timeout=TIMEOUT_S, transport=transport)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -100,6 +108,13 @@ class Web:
         return _refusal(response)
 
 
+def read_field(answer: Any, name: str) -> Any:
+    """A field that an answer must hold."""
+    if not isinstance(answer, dict) or name not in answer:
+        raise ProtocolError(f"the edge's answer has no {name}")
+    return answer[name]
+
+
 def read_transaction(raw: Any) -> TransactionInfo:
     """A transaction as the edges write it."""
     try:
@@ -126,7 +141,7 @@ def read_transaction(raw: Any) -> TransactionInfo:
 
 def read_state(raw: Any) -> StateInfo:
     """A State as the edges write it."""
-    return StateInfo(raw["name"], raw["version"], raw["queue"], raw["workers"], raw["schema"])
+    return StateInfo(*(read_field(raw, name) for name in ("name", "version", "queue", "workers", "schema")))
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -17,7 +17,7 @@ from orbit.protocol.values import unpack
 VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
 
 
-def named(group: str) -> Any:
+def named(group: str) -> pytest.MarkDecorator:
     names = [f"{vector.get('codec', 'both')}: {vector['name']}" for vector in VECTORS[group]]
     return pytest.mark.parametrize("vector", VECTORS[group], ids=names)
 

@@ -412,6 +412,6 @@ async def test_closing_the_client_ends_everything(edge: ScriptedEdge) -> None:
 
 
 def test_urls_are_checked() -> None:
-    for urls in ("ws://x", "localhost:8000", []):
+    for urls in (["ws://x"], ["http://x", "localhost:8000"], []):
         with pytest.raises(BadRequest):
             Client(urls)
