@@ -16,6 +16,7 @@ class Probe:
         self.seen: list[Any] = []
         self.go = asyncio.Event()
         self.there = asyncio.Event()
+        self.begun = asyncio.Event()
         self.errors: list[BaseException] = []
         self.limit: asyncio.Timeout
         self.loop = asyncio.get_running_loop()
@@ -43,6 +44,7 @@ async def nothing() -> None:
 
 
 async def forever() -> None:
+    Probed.probe.begun.set()
     await asyncio.get_running_loop().create_future()
 
 

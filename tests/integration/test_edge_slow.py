@@ -53,6 +53,16 @@ async def test_a_client_that_stops_reading_costs_little_and_misses_nothing(
     assert (await updates(slow, 1))[0][0] == 2000
 
 
+async def test_one_large_commit_does_not_fill_the_edge(edge: RunningEdge, hand: Hand) -> None:
+    slow, quick = await edge.link(**SLOW), await edge.link("msgpack")
+    await attach(slow, hand)
+    await attach(quick, hand)
+    await hand.update(*([n, "x" * MIB] for n in range(15)))
+    assert await edge.counted("waiting_bytes") < 8 * MIB
+    assert [n for n, _ in await updates(quick, 15)] == list(range(15))
+    assert [n for n, _ in await updates(slow, 15)] == list(range(15))
+
+
 async def test_many_attachments_of_a_client_that_stops_reading(edge: RunningEdge, store: Store) -> None:
     hands = [await Hand.start(store) for _ in range(30)]
     slow = await edge.link(**SLOW)

@@ -62,6 +62,7 @@ async def test_finish_in_a_handler_counts_when_it_returns_and_ends_run_where_it_
 
 async def test_cancel_ends_run_where_it_waits(house: House, probe: Probe) -> None:
     tx, stay = await house.run(Finishing)
+    await probe.begun.wait()
     await house.store.cancel(tx, "enough")
     stay.actor.nudge()
     assert await stay.leaving() is Leaving.ENDED
