@@ -16,7 +16,7 @@ from orbit.errors import OrbitError, Unavailable
 from orbit.protocol.cursors import Cursor
 from orbit.protocol.entries import ENDED, LiveMessage, LogPage, LogReset
 from orbit.protocol.ids import TxId
-from orbit.protocol.replay import Feed
+from orbit.protocol.replay import Batch, Feed
 from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from orbit.store.types import Missing
@@ -26,6 +26,8 @@ log = logging.getLogger("orbit.edge")
 READS_AT_ONCE = 64
 """Log pages in memory that are read and not yet written: it bounds what slow clients cost."""
 PAGE_ENTRIES = 500
+PART_BYTES = 256 * 1024
+"""How much is relayed before it is looked again who reads too slowly for more."""
 EARLY_MESSAGES = 1000
 RETRY_AFTER_MS = 1000
 """When to ask again, for those who asked while Redis was away."""
@@ -76,7 +78,7 @@ class Watch:
             return
         batch = self.feed.on_live(message)
         if batch is not None:
-            self._relay(Rendered(self.tx, batch))
+            self._relay(batch)
         if message.status in ENDED:
             self.wake()
         self._read_soon()
@@ -91,13 +93,15 @@ class Watch:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    def _relay(self, rendered: Rendered) -> None:
-        self._hub.metrics.relayed.inc(len(rendered.batch.entries))
-        for follower in tuple(self.live):
-            try:
-                follower.on_batch(rendered)
-            except Exception as error:  # its own harm alone
-                follower.on_defect(error)
+    def _relay(self, batch: Batch) -> None:
+        self._hub.metrics.relayed.inc(len(batch.entries))
+        for part in batch.slices(PART_BYTES):
+            rendered = Rendered(self.tx, part)
+            for follower in tuple(self.live):
+                try:
+                    follower.on_batch(rendered)
+                except Exception as error:  # its own harm alone
+                    follower.on_defect(error)
 
     def _read_soon(self) -> None:
         if self.feed is not None and self.feed.needs_read and not self._reading:
@@ -128,7 +132,7 @@ class Watch:
             match answer:
                 case LogPage():
                     for batch in feed.on_page(answer):
-                        self._relay(Rendered(self.tx, batch))
+                        self._relay(batch)
                     return
                 case LogReset():
                     feed.on_reset(answer)

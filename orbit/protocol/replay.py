@@ -20,6 +20,7 @@ A live tail stands where its feed stands, always.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from orbit.protocol.cursors import Cursor
@@ -73,6 +74,19 @@ class Batch:
     @property
     def head(self) -> Cursor:
         return self.entries[-1].cursor if self.entries else self.previous
+
+    def slices(self, limit_bytes: int) -> Iterator[Batch]:
+        """The same in parts that follow one another, each of one entry or of at most `limit_bytes`."""
+        if self.size <= limit_bytes:
+            yield self
+            return
+        previous, first, size = self.previous, 0, 0
+        for n, entry in enumerate(self.entries):
+            size += entry_bytes(entry)
+            if n > first and size > limit_bytes:
+                yield Batch(previous, self.entries[first:n], over=False)
+                previous, first, size = self.entries[n - 1].cursor, n, entry_bytes(entry)
+        yield Batch(previous, self.entries[first:], self.over)
 
 
 def _ends(entries: tuple[Entry, ...], status: str) -> bool:

@@ -57,7 +57,7 @@ async def test_one_large_commit_does_not_fill_the_edge(edge: RunningEdge, hand: 
     slow, quick = await edge.link(**SLOW), await edge.link("msgpack")
     await attach(slow, hand)
     await attach(quick, hand)
-    await hand.update(*([n, "x" * MIB] for n in range(15)))
+    await hand.update(*([n, "x" * (MIB - 100)] for n in range(15)))
     assert await edge.counted("waiting_bytes") < 8 * MIB
     assert [n for n, _ in await updates(quick, 15)] == list(range(15))
     assert [n for n, _ in await updates(slow, 15)] == list(range(15))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -311,15 +311,26 @@ class Replay(RuleBasedStateMachine):
         if follower.tail.ended:
             return
         assert follower.tail.position == self.log.head
-        kept = [entry.cursor for entry in self.log.entries if entry.cursor.seq > follower.base.seq]
-        mine = [
-            entry.cursor
-            for entry in self.log.entries
-            if entry.cursor.seq > follower.base.seq and isinstance(entry, UpdateEntry) and self._visible(follower, entry)
-        ]
+        later = [entry for entry in self.log.entries if entry.cursor.seq > follower.base.seq]
+        kept = [entry.cursor for entry in later]
+        mine = [entry.cursor for entry in later if isinstance(entry, UpdateEntry) and self._visible(follower, entry)]
         told = [entry.cursor for entry in follower.told if isinstance(entry, UpdateEntry)]
         assert [cursor for cursor in told if not kept or cursor.seq >= kept[0].seq] == mine
 
 
 TestReplay = Replay.TestCase
 TestReplay.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=30), st.integers(1, 400), st.booleans())
+def test_the_slices_of_a_batch_are_the_batch(sizes: list[int], limit: int, ends: bool) -> None:
+    epoch = Epoch("1" * 19)
+    entries: tuple[Entry, ...] = tuple(UpdateEntry(Cursor(n, epoch), b"x" * size) for n, size in enumerate(sizes, 1))
+    if ends:
+        entries = (*entries, EndEntry(Cursor(len(entries) + 1, epoch), "finished"))
+    batch = Batch(START, entries, over=ends)
+    slices = list(batch.slices(limit))
+    assert sum((part.entries for part in slices), ()) == entries
+    assert [part.previous for part in slices] == [START, *(part.head for part in slices[:-1])]
+    assert [part.over for part in slices] == [False] * (len(slices) - 1) + [ends]
+    assert all(len(part.entries) == 1 or part.size <= limit for part in slices)
