@@ -42,9 +42,9 @@ _FOR_NOW = frozenset({"unavailable", "overloaded", "rate_limited", "internal"})
 
 @dataclass(frozen=True, slots=True)
 class Ties:
-    """What an attachment needs of its client: `wake` its writer, `forget` it when it is done."""
+    """What an attachment needs of its client: `wake` its writer for a transaction, `forget` it when it is done."""
 
-    wake: Callable[[], None]
+    wake: Callable[[str], None]
     forget: Callable[[str], None]
 
 
@@ -76,6 +76,7 @@ class Attachment:
         self._refusals = 0
         self._attach_at: float | None = 0.0
         self._asked_at: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     # ---- the application's side
 
@@ -123,7 +124,7 @@ class Attachment:
         self._room.set()
         if self._skipping and not self._events:
             self._attach_at = 0.0
-            self._ties.wake()
+            self._wake()
         return event
 
     async def attached(self) -> None:
@@ -154,7 +155,7 @@ class Attachment:
         ticket = self._session.put(data)
         stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._tickets[ticket] = stored
-        self._ties.wake()
+        self._wake()
         try:
             return await stored
         finally:
@@ -187,10 +188,12 @@ class Attachment:
     def on_connected(self) -> None:
         """A new connection stands: attach anew."""
         self._attach_at = 0.0
+        self._wake()
 
     def on_disconnected(self) -> None:
         """The connection is gone."""
         self._asked_at = None
+        self._stop_timer()
         self._session.on_connection_lost()
         if self._done:
             self._finish(Ended("the transaction is over"))
@@ -207,17 +210,12 @@ class Attachment:
         out += self._session.due(now)
         if out and self._asked_at is None:
             self._asked_at = now
+        self._set_timer()
         return out
-
-    def next_due(self) -> float | None:
-        """When `outgoing` will have something, or an answer is overdue."""
-        answer_due = None if self._asked_at is None else self._asked_at + ANSWER_S
-        times = (self._attach_at if not self._done else None, self._session.next_due(), answer_due)
-        return min((time for time in times if time is not None), default=None)
 
     def is_overdue(self, now: float) -> bool:
         """The edge owes an answer for too long."""
-        return self._asked_at is not None and now - self._asked_at > ANSWER_S
+        return self._asked_at is not None and now - self._asked_at >= ANSWER_S
 
     async def take(self, message: EdgeMessage, size: int, now: float) -> None:
         """A message from the edge for this transaction. Waits for room in the buffer, for a while."""
@@ -236,7 +234,8 @@ class Attachment:
             self._tell(cast(Event, message), size)
         if self.is_over:
             self._ties.forget(self.tx)
-        self._ties.wake()
+        elif not isinstance(message, Update | Advance):
+            self._wake()
 
     def fail(self, failure: OrbitError) -> None:
         """It can't be followed any more."""
@@ -249,8 +248,25 @@ class Attachment:
     def _awaits_attached(self) -> bool:
         return not self._session.attached and self._attach_at is None and not self._done
 
+    def _wake(self) -> None:
+        self._ties.wake(self.tx)
+
+    def _set_timer(self) -> None:
+        """Wake the writer when there will be something to say, or an answer is overdue."""
+        answer_due = None if self._asked_at is None else self._asked_at + ANSWER_S
+        times = (None if self._done else self._attach_at, self._session.next_due(), answer_due)
+        due = min((time for time in times if time is not None), default=None)
+        self._stop_timer()
+        self._timer = None if due is None else asyncio.get_running_loop().call_at(due, self._wake)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
     async def _may_take(self, size: int) -> bool:
         """Whether an entry is to be taken: it belongs to this attach, and there is room for it, perhaps soon."""
+        if self._fits(size):
+            return self._session.attached and not self._skipping
         try:
             async with asyncio.timeout(ROOM_S):
                 while not self._fits(size) and not self._skipping and not self._closed:
@@ -317,6 +333,7 @@ class Attachment:
 
     def _finish(self, why: OrbitError) -> None:
         """Nobody waits any longer."""
+        self._stop_timer()
         for fate in self._session.end():
             if isinstance(fate, Refused):
                 self._settle(fate.ticket, why)

@@ -202,7 +202,7 @@ class Client:
         ties = Ties(self._link.wake, self._link.forget)
         known = ClientSession(tx, after, session)
         attachment = Attachment(ties, known, token=token, limit_bytes=self._limits.data_bytes)
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._link.run(), name="orbit client")
         self._link.add(attachment)
         try:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.typing import Subprotocol
 
 from orbit.client.attachment import Attachment
 from orbit.client.backoff import Backoff
-from orbit.errors import REQUEST_ERRORS, BadRequest, OrbitError, ProtocolError
+from orbit.errors import REQUEST_ERRORS, BadRequest, Internal, OrbitError, ProtocolError
 from orbit.protocol.codec import Codec
 from orbit.protocol.messages import ClientMessage, Detach, EdgeMessage, GoAway
 
@@ -60,7 +60,9 @@ class Link:
         self._parting: list[Detach] = []
         self._wanted = asyncio.Event()
         self._to_say = asyncio.Event()
-        self._leave_at: float | None = None
+        self._stirred: set[str] = set()
+        self._leaving: asyncio.TimerHandle | None = None
+        self._left = False
         self._connected = False
 
     @property
@@ -77,17 +79,18 @@ class Link:
         """Follow one more transaction."""
         self._attachments[attachment.tx] = attachment
         self._wanted.set()
-        self._to_say.set()
+        self.wake(attachment.tx)
 
     def forget(self, tx: str) -> None:
         """An attachment is done. An edge that still follows it is told."""
         attachment = self._attachments.pop(tx, None)
         if attachment is not None and self._connected and attachment.wants_detach:
             self._parting.append(Detach(tx))
-        self._to_say.set()
+            self._to_say.set()
 
-    def wake(self) -> None:
-        """Something may be to say."""
+    def wake(self, tx: str) -> None:
+        """Something may be to say for this transaction."""
+        self._stirred.add(tx)
         self._to_say.set()
 
     def close(self) -> None:
@@ -116,8 +119,11 @@ class Link:
                 attempt = 0
             except OrbitError as failure:
                 self.fail(failure)
-            except (OSError, TimeoutError, ConnectionClosed, InvalidHandshake):
+            except (OSError, TimeoutError, WebSocketException):
                 attempt = 0 if _now() - started > STEADY_S else attempt + 1
+            except Exception as defect:
+                self.fail(Internal(f"the client's connection failed: {type(defect).__name__}: {defect}"))
+                raise
             self._urls.append(self._urls.pop(0))
             await asyncio.sleep(self._settings.backoff.wait_s(attempt))
 
@@ -138,6 +144,8 @@ class Link:
             )
         except InvalidStatus as refused:
             raise _final(_FINAL_STATUS.get(refused.response.status_code), str(refused)) or refused from None
+        except InvalidURI as error:
+            raise BadRequest(str(error)) from None
         async with connection:
             if connection.subprotocol != settings.codec.subprotocol:
                 raise ProtocolError(f"{url} doesn't speak {settings.codec.subprotocol}")
@@ -147,7 +155,7 @@ class Link:
                 raise _ending(connection) from None
 
     async def _serve(self, connection: ClientConnection) -> None:
-        self._connected, self._leave_at = True, None
+        self._connected, self._left = True, False
         self._parting.clear()
         for attachment in self._attachments.values():
             attachment.on_connected()
@@ -157,6 +165,8 @@ class Link:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._connected = False
+            if self._leaving is not None:
+                self._leaving.cancel()
             reader.cancel()
             writer.cancel()
             outcomes = await asyncio.gather(reader, writer, return_exceptions=True)
@@ -173,45 +183,39 @@ class Link:
 
     async def _route(self, message: EdgeMessage, size: int) -> None:
         if isinstance(message, GoAway):
-            self._leave_at = _now() + message.reconnect_after_ms / 1000
-            self._to_say.set()
+            self._leaving = asyncio.get_running_loop().call_later(message.reconnect_after_ms / 1000, self._leave)
             return
         attachment = self._attachments.get(getattr(message, "tx", None) or "")
         if attachment is not None:
             await attachment.take(message, size, _now())
 
+    def _leave(self) -> None:
+        self._left = True
+        self._to_say.set()
+
     async def _write(self, connection: ClientConnection) -> None:
-        while True:
+        codec = self._settings.codec
+        while not self._left:
             self._to_say.clear()
             for message in self._outgoing():
-                await connection.send(self._settings.codec.encode_client(message), text=self._settings.codec.text)
-            wait_s = self._wait_s()
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._to_say.wait()
-            except TimeoutError:
-                self._check_overdue()
+                await connection.send(codec.encode_client(message), text=codec.text)
+            await self._to_say.wait()
+        raise _Leave
 
     def _outgoing(self) -> list[ClientMessage]:
+        """What is to be said now. Raises TimeoutError where the edge owes an answer for too long."""
         out: list[ClientMessage] = list(self._parting)
         self._parting.clear()
+        stirred, self._stirred = self._stirred, set()
         now = _now()
-        for attachment in list(self._attachments.values()):
+        for tx in stirred:
+            attachment = self._attachments.get(tx)
+            if attachment is None:
+                continue
+            if attachment.is_overdue(now):
+                raise TimeoutError
             out += attachment.outgoing(now)
         return out
-
-    def _wait_s(self) -> float | None:
-        now = _now()
-        times = [attachment.next_due() for attachment in self._attachments.values()] + [self._leave_at]
-        nearest = min((time for time in times if time is not None), default=None)
-        return None if nearest is None else max(0.0, nearest - now)
-
-    def _check_overdue(self) -> None:
-        now = _now()
-        if self._leave_at is not None and now >= self._leave_at:
-            raise _Leave
-        if any(attachment.is_overdue(now) for attachment in self._attachments.values()):
-            raise TimeoutError
 
 
 def _now() -> float:

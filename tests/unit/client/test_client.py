@@ -13,6 +13,7 @@ from orbit.errors import (
     Ended,
     Forbidden,
     Gone,
+    Internal,
     MessageLost,
     NotFound,
     OrbitError,
@@ -415,3 +416,40 @@ def test_urls_are_checked() -> None:
     for urls in (["ws://x"], ["http://x", "localhost:8000"], []):
         with pytest.raises(BadRequest):
             Client(urls)
+
+
+async def test_an_edge_that_does_not_answer_is_left(
+    client: Client, edge: ScriptedEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attachment, "ANSWER_S", 0.05)
+    asked = asyncio.create_task(client.attach(TX))
+    deaf = await edge.peer()
+    await deaf.hear_until("attach")
+    peer = await edge.peer()
+    await peer.attached()
+    following = await asked
+    sent = asyncio.create_task(following.send(1))
+    await peer.hear_until("send")
+    again = await edge.peer()
+    await again.attached()
+    await again.hear_until("send")
+    await again.receipt(1)
+    assert await sent == 1
+
+
+async def test_a_defect_is_told_to_those_who_follow(
+    client: Client, edge: ScriptedEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following, peer = await attach(client, edge)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(client._link, "_route", broken)
+    await peer.updates(1)
+    with pytest.raises(Internal, match="ZeroDivisionError"):
+        await anext(following)
+    assert client._task is not None
+    with pytest.raises(ZeroDivisionError):
+        await client._task
+    client._task = None
