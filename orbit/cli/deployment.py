@@ -10,6 +10,8 @@ from orbit.cli import running
 from orbit.cli.failures import USAGE, CommandError
 from orbit.cli.where import Where
 from orbit.client import Broker, Client
+from orbit.store.store import Store
+from orbit.store.types import StoreSettings
 
 Deployment = Broker | Client
 """Both have the same verbs."""
@@ -31,8 +33,12 @@ async def opened(where: Where) -> AsyncIterator[Deployment]:
             yield client
         return
     redis, namespace = (redis, where.namespace) if redis is not None else _running()
-    async with Broker(redis, namespace=namespace) as broker:
-        yield broker
+    store = await Store.open(redis, StoreSettings(namespace=namespace, partitions=where.partitions))
+    try:
+        async with Broker(store) as broker:
+            yield broker
+    finally:
+        await store.close()
 
 
 def _chosen(where: Where) -> tuple[str | None, str | None]:

@@ -30,6 +30,7 @@ def ls(
     redis: o.Redis = None,
     url: o.Url = None,
     namespace: o.Namespace = "orbit",
+    partitions: o.Partitions = None,
 ) -> None:
     """List transactions, the newest first."""
 
@@ -41,7 +42,7 @@ def ls(
         else:
             _print_table(rows)
 
-    asked(Where(redis, url, namespace), go)
+    asked(Where(redis, url, namespace, partitions), go)
 
 
 def show(
@@ -50,6 +51,7 @@ def show(
     redis: o.Redis = None,
     url: o.Url = None,
     namespace: o.Namespace = "orbit",
+    partitions: o.Partitions = None,
 ) -> None:
     """Show one transaction."""
 
@@ -60,7 +62,7 @@ def show(
         else:
             _print_fields(row)
 
-    asked(Where(redis, url, namespace), go)
+    asked(Where(redis, url, namespace, partitions), go)
 
 
 async def _listed(deployment: Deployment, state: str | None, status: str | None, limit: int) -> list[TransactionInfo]:

@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -19,20 +19,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (
-    servers.dev,
-    servers.worker,
-    servers.edge,
-    talk.start,
-    talk.tail,
-    talk.send,
-    talk.cancel,
-    talk.result,
-    look.ls,
-    look.show,
-    demo.demo,
-):
-    app.command()(command)
+Command = Callable[..., None]
+SERVERS: tuple[Command, ...] = (servers.dev, servers.worker, servers.edge)
+VERBS: tuple[Command, ...] = (talk.start, talk.tail, talk.send, talk.cancel, talk.result, look.ls, look.show, demo.demo)
+OF_ONE: frozenset[Command] = frozenset({talk.tail, talk.send, talk.cancel, talk.result, look.show})
+"""Their id, or DATA, may begin with `-`: what is no option of theirs is an argument."""
+
+for command in SERVERS + VERBS:
+    app.command(context_settings={"ignore_unknown_options": command in OF_ONE})(command)
 
 
 def _version(asked: bool) -> None:

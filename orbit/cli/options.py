@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,22 +13,20 @@ def option(
     name: str,
     text: str,
     *,
-    short: str | None = None,
     hidden: bool = False,
     metavar: str | None = None,
     least: float | None = None,
-    callback: Callable[..., Any] | None = None,
+    most: float | None = None,
 ) -> Any:
     """An option `--name` that is also `ORBIT_NAME`."""
-    names = [f"--{name}"] if short is None else [f"--{name}", short]
     return typer.Option(
-        *names,
+        f"--{name}",
         envvar="ORBIT_" + name.replace("-", "_").upper(),
         help=text,
         hidden=hidden,
         metavar=metavar,
         min=least,
-        callback=callback,
+        max=most,
         show_envvar=False,
     )
 
@@ -67,7 +63,7 @@ Partitions = Annotated[
 ]
 
 Host = Annotated[str, option("host", "The address to listen on.", metavar="H")]
-Port = Annotated[int, option("port", "The port to listen on; 0 takes a free one.", metavar="N", least=0)]
+Port = Annotated[int, option("port", "The port to listen on; 0 takes a free one.", metavar="N", least=0, most=65535)]
 Insecure = Annotated[bool, flag("insecure", "Serve without tokens on addresses that others can reach.")]
 Workers = Annotated[int, option("workers", "How many worker processes.", metavar="N", least=1)]
 Concurrency = Annotated[int, option("concurrency", "Transactions that a worker runs at once.", metavar="N", least=1)]
@@ -79,7 +75,8 @@ LeaseS = Annotated[
 ]
 DrainS = Annotated[float, option("drain-s", "How long a process takes to leave, at most.", metavar="S", least=0.0)]
 HealthPort = Annotated[
-    int | None, option("health-port", "Serve /livez, /readyz and /metrics on this port.", metavar="N", least=0)
+    int | None,
+    option("health-port", "Serve /livez, /readyz and /metrics on this port.", metavar="N", least=0, most=65535),
 ]
 LogLevel = Annotated[str, option("log-level", "debug, info, warning or error.", metavar="LEVEL")]
 LogFormat = Annotated[str, option("log-format", "json, console, or auto: console on a terminal.", metavar="FORMAT")]
@@ -105,15 +102,3 @@ RetainS = Annotated[
 
 LIMITS = Limits()
 TIMING = Timing()
-
-
-def existing(path: str) -> Path:
-    """The file at `path`.
-
-    Raises:
-        typer.BadParameter: There is none.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise typer.BadParameter(f"there is no file {path}")
-    return file

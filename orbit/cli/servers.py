@@ -32,8 +32,8 @@ def worker(
     ] = False,
 ) -> None:
     """A worker process: runs the States of APP."""
-    set_up(log_level, log_format)
     url = needed(redis)
+    set_up(log_level, log_format)
 
     async def life(stop: asyncio.Event) -> None:
         from orbit.worker import WorkerConfig, run_worker  # only this command needs it
@@ -77,8 +77,8 @@ def edge(
     log_format: o.LogFormat = "auto",
 ) -> None:
     """An edge process: HTTP and WebSockets for the clients."""
-    set_up(log_level, log_format)
     url = needed(redis)
+    set_up(log_level, log_format)
 
     async def life(stop: asyncio.Event) -> None:
         from orbit.edge import EdgeConfig, run_edge  # only this command needs it

@@ -43,6 +43,7 @@ def start(
     redis: o.Redis = None,
     url: o.Url = None,
     namespace: o.Namespace = "orbit",
+    partitions: o.Partitions = None,
 ) -> None:
     """Start a transaction; prints its id."""
     fields = _json_object(sys.stdin.read() if input == "-" else input)
@@ -55,7 +56,7 @@ def start(
         if follow:
             await _follow(deployment, tx, "0", as_json)
 
-    asked(Where(redis, url, namespace), go)
+    asked(Where(redis, url, namespace, partitions), go)
 
 
 def tail(
@@ -67,11 +68,12 @@ def tail(
     redis: o.Redis = None,
     url: o.Url = None,
     namespace: o.Namespace = "orbit",
+    partitions: o.Partitions = None,
 ) -> None:
     """Follow a transaction to its end; prints the data of its updates, one a line."""
     if after != NEW_ONLY and parse_cursor(after) is None:
         raise typer.BadParameter(f"--after {after!r} is no cursor")
-    asked(Where(redis, url, namespace), lambda deployment: _follow(deployment, known(id), after, as_json))
+    asked(Where(redis, url, namespace, partitions), lambda deployment: _follow(deployment, known(id), after, as_json))
 
 
 def send(
@@ -82,11 +84,15 @@ def send(
     redis: o.Redis = None,
     url: o.Url = None,
     namespace: o.Namespace = "orbit",
+    partitions: o.Partitions = None,
 ) -> None:
     """Send a message to a transaction; done once it is stored."""
     value = _json_or_text(data)
     key = secrets.token_urlsafe(16)
-    asked(Where(redis, url, namespace), lambda deployment: deployment.send(known(id), value, idempotency_key=key))
+    asked(
+        Where(redis, url, namespace, partitions),
+        lambda deployment: deployment.send(known(id), value, idempotency_key=key),
+    )
 
 
 def cancel(
@@ -95,9 +101,10 @@ def cancel(
     redis: o.Redis = None,
     url: o.Url = None,
     namespace: o.Namespace = "orbit",
+    partitions: o.Partitions = None,
 ) -> None:
     """Cancel a transaction; done once that is certain to happen."""
-    asked(Where(redis, url, namespace), lambda deployment: deployment.cancel(known(id), reason))
+    asked(Where(redis, url, namespace, partitions), lambda deployment: deployment.cancel(known(id), reason))
 
 
 def result(
@@ -108,6 +115,7 @@ def result(
     redis: o.Redis = None,
     url: o.Url = None,
     namespace: o.Namespace = "orbit",
+    partitions: o.Partitions = None,
 ) -> None:
     """Wait for a transaction's end; prints its result."""
 
@@ -118,7 +126,7 @@ def result(
             raise CommandError(f"it isn't over after {wait_s:g} s") from None
         print(_shown(value))
 
-    asked(Where(redis, url, namespace), go)
+    asked(Where(redis, url, namespace, partitions), go)
 
 
 def asked(where: Where, go: Callable[[Deployment], Awaitable[Result]]) -> Result:

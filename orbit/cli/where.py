@@ -12,3 +12,4 @@ class Where:
     redis: str | None
     url: str | None
     namespace: str
+    partitions: int | None

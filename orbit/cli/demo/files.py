@@ -19,6 +19,10 @@ from orbit.cli.output import note
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
+CATCH_UP_S = 0.5
+"""How much time that nobody used may be made good later."""
+
+
 class Throttle:
     """Lets `bytes_per_s` through, whoever asks."""
 
@@ -30,7 +34,7 @@ class Throttle:
     def wait(self, size: int) -> None:
         """Return when `size` more bytes have had their time."""
         with self._lock:
-            self._free_at = max(self._free_at, monotonic()) + size / self._bytes_per_s
+            self._free_at = max(self._free_at, monotonic() - CATCH_UP_S) + size / self._bytes_per_s
             until = self._free_at
         sleep(max(0.0, until - monotonic()))
 

@@ -32,7 +32,7 @@ def print_report(
         killed.add_row(kill.what, str(kill.pid), f"{kill.at_s:.1f} s", str(kill.chunk), f"{pause:.2f} s")
     saw = _table("client", "edges", "workers", "updates", "missing", "repeated", "resets", "end")
     for name, seen in clients.items():
-        edges = ", ".join(map(edge_name, seen.edges))
+        edges = ", then ".join(map(edge_name, seen.edges)).replace("edge ", "")
         counts = (
             seen.epochs,
             f"{len(seen.arrivals)} of {len(job.chunks)}",

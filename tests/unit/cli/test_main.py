@@ -1,0 +1,81 @@
+"""A wrong command line is one line that names what is wrong, whatever the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orbit.cli.main import run
+
+APP = "states.py"
+NOWHERE = "redis://127.0.0.1:1/0"
+TX = "0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    for name in ("ORBIT_REDIS", "ORBIT_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("nothing",), "nothing"),
+        (("ls", "--wrong"), "--wrong"),
+        (("worker", "--wrong", APP), "--wrong"),
+        (("edge", "--redis", NOWHERE, "--port", "high"), "--port"),
+        (("edge", "--redis", NOWHERE, "--port", "70000"), "65535"),
+        (("dev", APP, "--workers", "0"), "--workers"),
+        (("start",), "STATE"),
+        (("start", "Quick", "--redis", NOWHERE, "--input", "{"), "--input"),
+        (("start", "Quick", "--redis", NOWHERE, "--input", "[1]"), "--input"),
+        (("start", "Quick", "--redis", NOWHERE, "--input", '{"n": NaN}'), "--input"),
+        (("start", "Quick", "--redis", NOWHERE, "--input", '{"n": 1e999}'), "--input"),
+        (("start", "Quick", "--redis", NOWHERE, "--id", "short"), "--id"),
+        (("send", TX, "1e999", "--redis", NOWHERE), "DATA"),
+        (("tail", TX, "--redis", NOWHERE, "--after", "then"), "--after"),
+        (("worker", APP), "--redis"),
+        (("edge",), "--redis"),
+        (("ls",), "--redis"),
+        (("ls", "--redis", NOWHERE, "--url", "http://127.0.0.1:1"), "which of the two"),
+        (("worker", APP, "--redis", NOWHERE, "--log-level", "loud"), "--log-level"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_wrong_command_line(arguments: tuple[str, ...], names: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) in (1, 2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("orbit: ")
+    assert err.count("\n") == 1
+    assert names in err
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("dev", "--help"), ("start", "--help")], ids=" ".join)
+def test_help(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 0
+    out, err = capsys.readouterr()
+    assert "Usage: orbit" in out
+    assert err == ""
+
+
+def test_an_option_may_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ORBIT_AFTER", "no cursor")
+    assert run(["tail", TX, "--redis", NOWHERE]) == 2
+    assert "no cursor" in capsys.readouterr().err
+
+
+def test_what_nobody_foresaw_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("of its\nown")
+
+    monkeypatch.setattr("orbit.cli.talk.asked", broken)
+    assert run(["cancel", TX, "--redis", NOWHERE]) == 1
+    assert capsys.readouterr().err == "orbit: unexpected ZeroDivisionError: of its own (ORBIT_TRACE=1 shows where)\n"
