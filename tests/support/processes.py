@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from orbit.store.embedded import EmbeddedServer
 
 READY = re.compile(r"orbit \w+ ready\b.*")

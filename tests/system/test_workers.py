@@ -70,7 +70,7 @@ async def test_a_worker_paused_past_its_lease_is_refused_when_it_wakes(
     edge = await stage.edge(redis)
     paused = await stage.worker(APP, redis, "--lease-s", "1", "--health-port", "0")
     async with WireClient([edge.url]) as client, asyncio.timeout(60):
-        followers = await pulses(stage, edge, client, 10, every_s=0.0)
+        followers = await pulses(stage, edge, client, 20, every_s=0.05)
         other = await stage.worker(APP, redis, "--lease-s", "1")
         paused.signal(signal.SIGSTOP)
         await all_run_by(followers, other.pid)
