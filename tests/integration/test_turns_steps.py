@@ -246,3 +246,5 @@ async def test_restart_forgets_the_names_and_keeps_the_fields(house: House, prob
     assert probe.seen == ["step"] * 3
     assert await house.updates(tx) == [1, 2, 3]
     assert await house.end(tx) == ("finished", 3)
+    assert [len(commit.forgotten) for commit in stay.tap.commits if commit.passes] == [2, 2]
+    assert not stay.actor.history.names
