@@ -14,7 +14,7 @@ from orbit.client.link import Link, LinkSettings
 from orbit.client.types import StateInfo, TransactionError, TransactionInfo, TransactionPage
 from orbit.client.web import Web, read_field, read_state, read_transaction
 from orbit.config import Limits
-from orbit.errors import BadRequest, TransactionFailed, UpdatesReset, UsageError
+from orbit.errors import BadRequest, TransactionFailed, Unavailable, UpdatesReset, UsageError
 from orbit.protocol.codec import Codec
 from orbit.protocol.codecs import MSGPACK
 from orbit.protocol.cursors import NEW_ONLY, parse_cursor
@@ -35,7 +35,8 @@ class Client:
         urls: The edges, as `http://host:port` or `https://...`.
         token: Sent with every request and as the default of every attach.
         codec: The subprotocol of the WebSocket.
-        patience_s: For how long an HTTP request that finds no edge, or no room there, is tried again.
+        patience_s: For how long a request or an attach that finds no edge, or no room there, is tried again. What is
+            followed once is followed on, however long that takes.
         shuffle: Begin with any of the edges, so that many clients spread over them; else with the first.
     """
 
@@ -54,6 +55,7 @@ class Client:
             raise BadRequest("a client needs the URL of an edge")
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
         self._limits = limits or Limits()
+        self._patience_s = patience_s
         self._web = Web(bases, headers=headers, patience_s=patience_s)
         sockets = ["ws" + base.removeprefix("http") + "/v1/ws" for base in bases]
         self._link = Link(LinkSettings(sockets, codec, headers, shuffle=shuffle))
@@ -192,6 +194,7 @@ class Client:
 
         Raises:
             NotFound, Unauthorized, Forbidden, BadRequest: It can't be followed.
+            Unavailable: No edge follows it within `patience_s`.
             UsageError: This client follows it already.
 
         Cancellation: it isn't followed.
@@ -206,7 +209,12 @@ class Client:
             self._task = asyncio.create_task(self._link.run(), name="orbit client")
         self._link.add(attachment)
         try:
-            await attachment.attached()
+            async with asyncio.timeout(self._patience_s):
+                await attachment.attached()
+        except TimeoutError:
+            attachment.close()
+            reason = f"no edge follows {tx} after {self._patience_s:g} s; {self._link.trouble}".rstrip("; ")
+            raise Unavailable(reason) from None
         except BaseException:
             attachment.close()
             raise

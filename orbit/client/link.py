@@ -49,6 +49,9 @@ class Link:
     """Keeps the attachments of one client connected while there are any.
 
     It runs as one task, which its owner starts with the first attachment and which ends by cancelling alone.
+
+    Attributes:
+        trouble: Why the last connection that broke did so; empty while none did.
     """
 
     def __init__(self, settings: LinkSettings) -> None:
@@ -56,6 +59,7 @@ class Link:
         self._urls = list(settings.urls)
         if settings.shuffle:
             random.shuffle(self._urls)
+        self.trouble = ""
         self._attachments: dict[str, Attachment] = {}
         self._parting: list[Detach] = []
         self._wanted = asyncio.Event()
@@ -119,7 +123,8 @@ class Link:
                 attempt = 0
             except OrbitError as failure:
                 self.fail(failure)
-            except (OSError, TimeoutError, WebSocketException):
+            except (OSError, TimeoutError, WebSocketException) as trouble:
+                self.trouble = f"{self._urls[0]}: {trouble or type(trouble).__name__}"
                 attempt = 0 if _now() - started > STEADY_S else attempt + 1
             except Exception as defect:
                 self.fail(Internal(f"the client's connection failed: {type(defect).__name__}: {defect}"))

@@ -21,6 +21,7 @@ from orbit.errors import (
     Replaced,
     TooLarge,
     Unauthorized,
+    Unavailable,
     UpdatesReset,
     UsageError,
 )
@@ -126,6 +127,15 @@ async def test_the_next_edge_is_taken_when_one_is_dead() -> None:
         attachment, peer = await attach(client, edge)
         await peer.updates(1)
         assert await next_update(attachment) == 1
+
+
+async def test_no_edge_at_all_is_told_in_time() -> None:
+    async with scripted_edge() as dead:
+        url = dead.url
+    async with Client(url, codec=JSON, patience_s=0.3) as client:
+        with pytest.raises(Unavailable, match=r"no edge follows .* after 0.3 s; ws://127"):
+            await client.attach(TX)
+        assert TX not in client._link
 
 
 async def test_goaway_moves_the_client_to_another_edge() -> None:
