@@ -163,6 +163,8 @@ class Team:
 
     async def stop(self) -> None:
         """Let all leave, workers before the edge that shows what they do last."""
+        if self._settled:
+            self._voices.say("taking everything down; a second signal does it at once")
         within_s = self._plan.drain_s + 2.0
         await asyncio.gather(*(worker.stop(within_s) for worker in self._workers))
         await self._edge.stop(within_s)

@@ -46,6 +46,12 @@ def handler_of(file: Path, throttle: Throttle) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_HEAD(self) -> None:
+            found = self.path == f"/{file.name}"
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Length", str(size if found else 0))
+            self.end_headers()
+
         def do_GET(self) -> None:
             span = _RANGE.fullmatch(self.headers.get("Range", ""))
             first, last = (int(span[1]), min(int(span[2]), size - 1)) if span else (0, size - 1)
