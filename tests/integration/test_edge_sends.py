@@ -291,3 +291,23 @@ async def test_no_secret_is_echoed(edge: RunningEdge, hand: Hand) -> None:
     error = await link.expect("error")
     assert ANN not in json.dumps(error)
     assert "t0ken" not in json.dumps(error)
+
+
+async def test_a_defect_is_answered_and_shows_nothing(
+    edge: RunningEdge, hand: Hand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> object:
+        raise RuntimeError("the secret of the house")
+
+    link = await edge.link()
+    await attach(link, hand, session=ANN)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "append", broken)
+        await link.send(send(hand.tx, 1))
+        error = await link.expect("error")
+    assert (error["code"], error["op"], error["mid"]) == ("internal", "send", 1)
+    assert "secret" not in json.dumps(error)
+    assert "the secret of the house" in caplog.text
+    await link.send(send(hand.tx, 1))
+    await link.expect("receipt")
+    assert await edge.counted("defects_total") == 1
