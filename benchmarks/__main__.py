@@ -1,7 +1,7 @@
 """The path from a start to a client, measured: `python -m benchmarks`.
 
-Everything runs on this machine, on real processes and the embedded server; the figures go up and down with it, so each run
-begins and ends with a yardstick of its own.
+Everything runs on this machine, on real processes and the embedded server; the figures go up and down with it, so each
+run begins and ends with a yardstick of its own.
 """
 
 from __future__ import annotations

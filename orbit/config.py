@@ -47,7 +47,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How a `run` that raised is tried again: `retries` times, after `first_s`, doubling to `max_s`, with full jitter on the upper half."""
+    """How a `run` that raised is tried again: `retries` times, after `first_s`, doubling to `max_s`, with jitter."""
 
     retries: int = 3
     first_s: float = 1.0

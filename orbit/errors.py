@@ -201,7 +201,7 @@ class TransactionFailed(OrbitError):
         type: The exception's type, where one is known.
     """
 
-    def __init__(self, message: str, *, status: str, type: str | None = None) -> None:  # noqa: A002 - the wire's own word
+    def __init__(self, message: str, *, status: str, type: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
