@@ -62,7 +62,7 @@ class Broker:
 
     async def start(
         self,
-        state: type[State] | str,
+        state: State | type[State] | str,
         input: Mapping[str, Any] | None = None,
         *,
         id: str | None = None,
@@ -72,9 +72,9 @@ class Broker:
         """Start a transaction, once per id or key.
 
         Args:
-            state: A State's class, whose input is validated in full here; or its name, whose input is judged by the
+            state: A State, or its class: its input is validated in full here. Or its name: its input is judged by the
                 schema that the workers published, and in full by the worker.
-            input: The fields.
+            input: The fields, where `state` doesn't hold them.
             id: 16 to 64 characters of `A-Za-z0-9_-`; drawn where it isn't given.
             idempotency_key: The same key with the same start again gives the same transaction.
             delay_s: How long to wait before it runs.
@@ -92,6 +92,8 @@ class Broker:
         store = await self._open()
         tx = self._name(store, id, idempotency_key)
         delay_s = check_delay(delay_s)
+        if isinstance(state, State) and input is not None:
+            raise BadRequest("a State holds its input itself")
         if isinstance(state, str):
             new = by_name(state, await store.states(), input or {}, tx, delay_s)
         else:

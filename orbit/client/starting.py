@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from orbit.errors import BadRequest
 from orbit.protocol.ids import TxId, is_name
 from orbit.protocol.inputs import body_digest, check_input, check_size, unknown_state
-from orbit.state import State, hooks_of
+from orbit.state import State, from_input, hooks_of
 from orbit.store.types import NewTransaction, StateRecord
 
 _CONNECTION_HOOKS = frozenset({"on_new_connection", "on_disconnect"})
@@ -41,14 +41,15 @@ def check_delay(delay_s: float) -> float:
     return float(delay_s)
 
 
-def by_class(cls: type[State], fields: Mapping[str, Any], tx: TxId, delay_s: float) -> NewTransaction:
-    """A start whose input was validated in full.
+def by_class(state: type[State] | State, fields: Mapping[str, Any], tx: TxId, delay_s: float) -> NewTransaction:
+    """A start whose input is validated in full: a State and its fields, or a State that holds them already.
 
     Raises:
         BadRequest: naming the fields that don't fit and why, without the values.
     """
+    cls = type(state) if isinstance(state, State) else state
     options = cls.__orbit__
-    snapshot = check_size(_validated(cls, fields))
+    snapshot = check_size(_validated(cls, state if isinstance(state, State) else dict(fields)))
     return NewTransaction(
         tx=tx,
         state=options.name,
@@ -90,14 +91,18 @@ def by_name(
     )
 
 
-def _validated(cls: type[State], fields: Mapping[str, Any]) -> bytes:
-    """The fields that were given, as JSON: what wasn't given, the worker fills in."""
+def _validated(cls: type[State], given: State | dict[str, Any]) -> bytes:
+    """What was given, as JSON that the worker takes: all of a State, or of fields those that were given, as the worker
+    fills in the others."""
     name = cls.__orbit__.name
+    unset = not isinstance(given, State)
     try:
-        state = cls.model_validate(dict(fields), by_alias=True, by_name=True)
-        return state.__pydantic_serializer__.to_json(state, exclude_unset=True, round_trip=True, by_alias=False)
+        state = cls.model_validate(given, by_alias=True, by_name=True)
+        snapshot = state.__pydantic_serializer__.to_json(state, exclude_unset=unset, round_trip=True, by_alias=False)
+        from_input(cls, snapshot)
     except ValidationError as error:
         reasons = [".".join(map(str, flaw["loc"])) + ": " + flaw["msg"] for flaw in error.errors(include_input=False)]
         raise BadRequest(f"the input of {name} doesn't fit: {'; '.join(reasons[:10])}") from None
     except ValueError as error:
         raise BadRequest(f"the input of {name} can't be written down: {' '.join(str(error).split())[:500]}") from None
+    return snapshot

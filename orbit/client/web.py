@@ -99,13 +99,18 @@ class Web:
         except httpx.InvalidURL as error:
             return BadRequest(f"{url}: {error}")
         except httpx.HTTPError as error:
-            self._urls.append(self._urls.pop(0))
+            self._pass_by(url)
             return Unavailable(f"{url}: {error or type(error).__name__}")
         if response.is_success:
             return response.status_code, _value(response)
         if response.status_code == 503:
-            self._urls.append(self._urls.pop(0))
+            self._pass_by(url)
         return _refusal(response)
+
+    def _pass_by(self, url: str) -> None:
+        """Ask the next edge, unless another request found out before."""
+        if self._urls[0] == url:
+            self._urls.append(self._urls.pop(0))
 
 
 def read_field(answer: Any, name: str) -> Any:

@@ -10,6 +10,7 @@ import pytest
 
 from orbit.client import Advance, Broker, End, Reset, TransactionInfo, Update
 from orbit.client.following import HEARD_MESSAGES, Ear
+from orbit.client.starting import by_class, draw_id
 from orbit.errors import (
     BadRequest,
     Conflict,
@@ -62,7 +63,20 @@ async def test_a_start_by_class_is_validated_in_full(broker: Broker) -> None:
     with pytest.raises(BadRequest, match="sum: Field required"):
         await broker.start(Count)
     assert await broker.start(Count, {"sum": 1})
-    assert await broker.start(Count, {"total": 1, "blob": b"\xff"}), "by its name as well as by its alias"
+    tx = await broker.start(Count, {"total": 1, "blob": b"\xff"}, id="a" * 16)
+    assert tx == await broker.start(Count, {"sum": 1, "blob": b"\xff"}, id="a" * 16)
+    whole = by_class(Count(sum=1), {}, draw_id(), 0)
+    assert whole.fields == b'{"total":1,"blob":"","name":""}', "a State goes as it is"
+    assert await broker.start(Count(sum=1))
+    with pytest.raises(BadRequest, match="holds its input itself"):
+        await broker.start(Count(sum=1), {"sum": 1})
+    changed = Count(sum=1)
+    changed.name = "SECRET"
+    with pytest.raises(BadRequest, match="must be lower case"):
+        await broker.start(changed)
+    changed.name = "\ud800"
+    with pytest.raises(BadRequest, match="can't be written down"):
+        await broker.start(changed)
 
 
 async def test_the_same_start_again_is_the_same_transaction(broker: Broker) -> None:

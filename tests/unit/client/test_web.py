@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -50,8 +51,9 @@ class Edges:
     """Answers in turn, and what was asked."""
 
     def __init__(self) -> None:
-        self.answers: list[Answer | Callable[[httpx.Request], Answer]] = []
+        self.answers: list[Answer] = []
         self.asked: list[httpx.Request] = []
+        self.together: asyncio.Barrier | None = None
 
     def say(self, status: int, body: Any = None, **headers: str) -> None:
         self.answers.append(httpx.Response(status, json=body, headers=headers))
@@ -59,12 +61,13 @@ class Edges:
     def refuse(self, status: int, code: str, **more: Any) -> None:
         self.say(status, {"error": {"code": code, "message": "why", **more}})
 
-    def handle(self, request: httpx.Request) -> httpx.Response:
+    async def handle(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
+        if self.together is not None:
+            await self.together.wait()
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        assert isinstance(answer, httpx.Response)
         return answer
 
     @property
@@ -194,6 +197,15 @@ async def test_a_refusal_that_lasts_longer_than_patience_is_told(client: Client,
     with pytest.raises(Overloaded) as raised:
         await client.get(TX)
     assert raised.value.retry_after_ms == 60_000
+
+
+async def test_requests_that_fail_together_pass_a_dead_edge_by_once(client: Client, edges: Edges) -> None:
+    edges.answers += [httpx.ConnectError("refused"), httpx.ConnectError("refused")]
+    edges.say(200, TRANSACTION)
+    edges.say(200, TRANSACTION)
+    edges.together = asyncio.Barrier(2)
+    await asyncio.gather(client.get(TX), client.get(TX))
+    assert [request.url.host for request in edges.asked] == ["one", "one", "two", "two"]
 
 
 async def test_no_edge_at_all_is_unavailable(client: Client, edges: Edges) -> None:
