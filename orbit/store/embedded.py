@@ -169,8 +169,6 @@ class EmbeddedServer:
         return self._folder / "s"
 
     def _prepare(self) -> None:
-        if self.running:
-            raise RuntimeError("the embedded server is running already")
         if self._folder is None:
             self._folder = _new_folder()
             self._port = _free_port() if self._tcp else 0
@@ -204,11 +202,11 @@ class EmbeddedServer:
         assert self._process is not None
         if self._process.poll() is not None:
             log = self._log()
-            if self._tcp and not last and "in use" in log.lower():
+            if self._tcp and not last and "Failed listening" in log:
                 self._port = _free_port()
                 return None
             raise StoreUnusable(f"the embedded server didn't start: {log or f'exit status {self._process.returncode}'}")
-        if _pong(("127.0.0.1", self._port) if self._tcp else str(self._socket)):
+        if _answers_as(self._process.pid, ("127.0.0.1", self._port) if self._tcp else str(self._socket)):
             return True
         if time.monotonic() > deadline:
             raise StoreUnusable(f"the embedded server didn't answer in {_START_S:g} s: {self._log()}")
@@ -225,6 +223,8 @@ class EmbeddedServer:
 
     def _starting(self) -> Generator[float, None, None]:
         """The start, as the waits in it. Ended before its end, it leaves nothing behind."""
+        if self.running:
+            raise RuntimeError("the embedded server is running already")
         try:
             self._prepare()
             for last in range(_TRIES - 1, -1, -1):
@@ -283,17 +283,19 @@ def _free_port() -> int:
         return port
 
 
-def _pong(address: tuple[str, int] | str) -> bool:
+def _answers_as(pid: int, address: tuple[str, int] | str) -> bool:
+    """Whether this very server answers there: on a port, another one's may."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as connection:
         connection.settimeout(0.5)
         try:
             connection.connect(address)
-            connection.sendall(b"PING\r\n")
-            # Anything but "loading" will do: with a password set it is an error, too.
-            return not connection.recv(64).startswith(b"-LOADING")
+            connection.sendall(b"INFO server\r\n")
+            said = connection.recv(16_384)
         except OSError:
             return False
+    # With a password set it answers with an error; while it loads its data, with another one.
+    return f"process_id:{pid}\r\n".encode() in said or said.startswith(b"-NOAUTH")
 
 
 def _kill_and_remove(process: subprocess.Popen[bytes], folder: Path) -> None:

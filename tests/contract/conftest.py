@@ -42,6 +42,11 @@ def server(request: pytest.FixtureRequest) -> tuple[Connect, Redis]:
     if request.param == "fakeredis":
         fake = FakeServer(server_type="redis", version=(7,))
         return lambda: FakeAsyncRedisConnection(server=fake, protocol=2), FakeRedis(server=fake, protocol=2)
+    return real_server(request)
+
+
+def real_server(request: pytest.FixtureRequest) -> tuple[Connect, Redis]:
+    """As `server`, where fakeredis won't do."""
     url = request.getfixturevalue("valkey").url if request.param == "valkey" else URL
     assert url is not None
     return connector(url, TIMEOUT_S), Redis.from_url(url, protocol=2)
