@@ -253,6 +253,37 @@ async def test_a_rejection_that_is_swallowed_counts_all_the_same(house: House) -
     assert await house.refusals(tx) == [("me", 1, "forbidden")]
 
 
+class Tallied(Probed):
+    n: int = 0
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        self.n += 1
+        await connection.send([self.n, data])
+        await self.transaction.send_update([self.n, data])
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_message_is_handled_once_over_a_crash_at_any_commit(house: House, after: bool) -> None:
+    for at in (1, 2, 3):
+        tx = await house.start(Tallied)
+        me = await house.attach(tx, f"me-{at}")
+        for n in (1, 2, 3):
+            await house.send(tx, n, me)
+        tap = Tap(house.store)
+        if after:
+            tap.crash_after = at
+        else:
+            tap.crash_before = at
+        stay = await house.claim(Tallied, tx, tap)
+        await tap.crashed.wait()
+        await stay.kill()
+        again = await house.claim(Tallied, tx)
+        await again.idle()
+        assert await house.updates(tx) == [[n, n] for n in (1, 1, 2, 2, 3, 3)]
+        assert await house.refusals(tx) == []
+        assert again.actor.history.committed == b'{"n":3}'
+
+
 class Caches(Probed):
     n: int = 0
     _cache: list[int] = PrivateAttr(default_factory=list)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from orbit import Connection, UsageError
 from tests.integration.house import House, Tap
-from tests.integration.probes import Probe, Probed, nothing
+from tests.integration.probes import Probe, Probed, nothing, steps_of_the_loop
 
 # ---- steps
 
@@ -130,10 +129,12 @@ class Gathering(Probed, stays_open=False):
         await self.transaction.finish()
 
     async def bad(self) -> None:
+        Probed.probe.go.set()
         raise ValueError
 
     async def good(self) -> str:
-        await asyncio.sleep(0)
+        await Probed.probe.go.wait()
+        await steps_of_the_loop()
         Probed.probe.seen.append("good")
         return "good"
 
