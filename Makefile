@@ -23,6 +23,7 @@ test: $(VENV)/.with-test ## All tests but those that need Debian's redis-server
 .PHONY: debian
 debian: $(VENV)/.with-test ## The tests against the Redis at ORBIT_TEST_REDIS_URL
 	$(PYTEST) tests -m debian
+	$(PYTEST) tests/contract -k url -m "not debian"
 
 .PHONY: lint
 lint: $(VENV)/.with-lint ## Ruff

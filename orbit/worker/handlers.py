@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from orbit.errors import OrbitError
 from orbit.protocol.ids import PublicName
-from orbit.protocol.values import unpack
+from orbit.protocol.values import pack, unpack
 from orbit.state import LeaveRun, Refused
 from orbit.store import types as t
 from orbit.worker.actor import Actor, Leaving
@@ -175,6 +177,18 @@ class Attendant:
     async def _connected(self, session: PublicName, place: str, before: str | None, subject: str | None) -> None:
         connection = ActorConnection(self._actor, session, before is not None, subject)
         await self._tell("on_new_connection", connection, session, place)
+        if session in self._barred:
+            await self._say_barred(session, place)
+
+    async def _say_barred(self, session: PublicName, place: str) -> None:
+        """The edge that holds the session hears of it now; where that fails, its next message or attach is refused."""
+        at = t.Place.parse(place)
+        if at is None:
+            return
+        text = self._barred[session]
+        payload = {"t": "barred", "tx": self._actor.tx, "c": at.connection, "a": at.attach, "m": text}
+        with contextlib.suppress(OrbitError):
+            await self._actor.around.store.tell_edge(at.edge, pack(payload))
 
     async def _disconnected(self, session: PublicName, subject: str | None) -> None:
         connection = ActorConnection(self._actor, session, True, subject)

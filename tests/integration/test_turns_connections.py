@@ -11,6 +11,7 @@ from orbit import Connection
 from orbit.protocol.entries import UpdateEntry
 from orbit.protocol.values import unpack
 from orbit.store import types as t
+from orbit.store.subscriber import Subscriber
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed
 
@@ -108,6 +109,23 @@ async def test_a_barred_session_is_refused_until_the_end(house: House) -> None:
     assert await house.refusals(tx) == [("bad", 1, "forbidden")]
     assert await house.store.append(tx, t.NewMessage(b"\x01", bad, 2)) == t.Barred("not you")
     assert await house.store.attach(tx, bad, t.Place("edge", "x", "y"), None) == t.Barred("not you")
+
+
+async def test_the_edge_of_a_barred_session_is_told_at_once(house: House) -> None:
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    subscriber = Subscriber(house.store, on_edge=heard.put_nowait)
+    running = asyncio.create_task(subscriber.run())
+    try:
+        await subscriber.follow_edge("edge")
+        tx = await house.start(Barring)
+        bad = await house.attach(tx, "bad")
+        await house.store.attach(tx, bad, t.Place("edge", "c7", "a3"), None)
+        await (await house.claim(Barring, tx)).idle()
+        told = unpack(await heard.get())
+        assert told == {"t": "barred", "tx": tx, "c": "c7", "a": "a3", "m": "not you"}
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 class FailingHooks(Probed):
