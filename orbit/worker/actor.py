@@ -54,7 +54,7 @@ class Surroundings:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     lease_s: float = 10.0
     linger_s: float = 3.0
-    cancel_grace_s: float = 5.0
+    cancel_grace_s: float = 1.0
     crash_limit: int = 20
     long_turn_s: float = 10.0
     rebuild_always: bool = False

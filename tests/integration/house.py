@@ -99,6 +99,7 @@ class House:
         self.store = store
         self.metrics = Metrics()
         self.linger_s = 0.05
+        self.retain_s = 60.0
         self.options: dict[str, Any] = {}
         self._stays: list[Stay] = []
         self._mids: dict[PublicName, int] = {}
@@ -109,7 +110,7 @@ class House:
         new = t.NewTransaction(
             tx=tx, state=options.name, version=options.version, queue=options.queue, fields=fields.encode(),
             body_digest="", connection_hooks=bool(hooks_of(cls) & {"on_new_connection", "on_disconnect"}),
-            keep_updates=keep_updates or options.keep_updates, retain_s=60.0,
+            keep_updates=keep_updates or options.keep_updates, retain_s=self.retain_s,
         )  # fmt: skip
         assert isinstance(await self.store.start(new), t.Started)
         return tx

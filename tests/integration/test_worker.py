@@ -21,9 +21,9 @@ from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from orbit.worker.config import WorkerConfig
 from orbit.worker.discover import spec_of
-from orbit.worker.worker import Worker
+from orbit.worker.worker import Worker, WorkerError
 from tests.integration.house import House
-from tests.integration.probes import Probe, Probed, forever
+from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
 
 
 class Fleet:
@@ -54,6 +54,10 @@ class Fleet:
         config.stop.set()
         await task
         return time.perf_counter() - began
+
+    def forget(self, worker: Worker) -> tuple[WorkerConfig, asyncio.Task[None]]:
+        """Leave the worker to the test."""
+        return self._running.pop(worker)
 
     async def close(self) -> None:
         for worker in tuple(self._running):
@@ -244,6 +248,7 @@ class Slow(Probed, stays_open=False):
 
     async def slow(self) -> str:
         Probed.probe.seen.append("slow")
+        Probed.probe.begun.set()
         await asyncio.wait_for(Probed.probe.go.wait(), 30)
         return "done"
 
@@ -317,3 +322,42 @@ async def again(ask: Callable[[], Awaitable[t.Transaction | None]]) -> t.Transac
 def test_the_configuration_has_the_documented_defaults() -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(WorkerConfig)}
     assert (defaults["lease_s"], defaults["drain_s"], defaults["concurrency"]) == (10.0, 30.0, 100)
+
+
+class ShortLived(Probed, stays_open=False, retain_s=0.1):
+    async def run(self) -> None:
+        await self.transaction.send_update("x")
+
+
+async def test_what_is_past_its_retention_is_removed(house: House, fleet: Fleet) -> None:
+    await fleet.worker(ShortLived)
+    house.retain_s = 0.1
+    tx = await house.start(ShortLived)
+    while await house.store.get(tx) is not None:
+        await steps_of_the_loop()
+    assert await house.store.link.read("EXISTS", house.store.keys.transaction(tx) + ":log") == 0
+
+
+async def test_a_loop_that_is_silent_for_long_loses_its_leases(house: House, fleet: Fleet, probe: Probe) -> None:
+    worker = await fleet.worker(Slow, lease_s=0.3)
+    tx = await house.start(Slow)
+    await probe.begun.wait()
+    before = await house.store.get(tx)
+    assert before is not None
+    assert worker._renewer._beating is not None
+    worker._renewer._beating.cancel()  # as a loop that hangs gives no sign of life
+    await fleet.worker(Slow, lease_s=0.3)
+    after = await until(house.store, tx, lambda found: found.epoch != before.epoch)
+    assert after.crashes == 1
+    probe.go.set()
+    await until(house.store, tx, status("finished"))
+    assert probe.seen.count("slow") >= 2
+
+
+async def test_a_worker_whose_renewals_die_ends_with_an_error(house: House, fleet: Fleet) -> None:
+    worker = await fleet.worker(Numbers)
+    _, task = fleet.forget(worker)
+    worker._renewer._on_death(RuntimeError("no memory"))
+    with pytest.raises(WorkerError, match="no memory"):
+        await task
+    assert await house.store.workers() == ()
