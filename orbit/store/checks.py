@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from base64 import b64decode, b64encode
@@ -124,7 +125,8 @@ async def _check_subscriptions(link: Link, registers: Registers) -> None:
     try:
         await open_connection(connection, link.timeout_s)
         await connection.send_command("SSUBSCRIBE", channel)
-        await connection.read_response(timeout=link.timeout_s)
+        async with asyncio.timeout(link.timeout_s):
+            await connection.read_response()
     except (redis_errors.ResponseError, redis_errors.AuthenticationError) as error:
         raise StoreUnusable(
             f"the rules (ACL) of this Redis user forbid sharded pub/sub: allow +ssubscribe +sunsubscribe +spublish and "

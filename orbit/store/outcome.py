@@ -47,8 +47,14 @@ def refusal(error: Exception) -> OrbitError:
     return Internal(f"Redis answered with an error: {text}")
 
 
-def not_sent(cause: BaseException | None) -> Unavailable:
-    """Nothing was sent, so nothing is done."""
+def not_sent(cause: BaseException | None) -> OrbitError:
+    """Nothing was sent, so nothing is done. A server that refused the connection by its rules won't take it later."""
+    said = cause.__cause__ if isinstance(cause, redis_errors.ConnectionError) and cause.__cause__ else cause
+    for error in (cause, said):
+        if isinstance(error, redis_errors.ResponseError | redis_errors.AuthenticationError):
+            meaning = refusal(error)
+            refused = StoreUnusable(f"Redis refuses the connection{_because(cause)}")
+            return meaning if isinstance(meaning, Unavailable) else refused
     return Unavailable(f"Redis can't be reached{_because(cause)}", retry_after_ms=RETRY_MS)
 
 

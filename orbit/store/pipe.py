@@ -83,6 +83,9 @@ class Pipe:
                 except _FAILURES as error:
                     await connection.disconnect(nowait=True)
                     self._refuse(error)
+                except asyncio.CancelledError:
+                    await connection.disconnect(nowait=True)
+                    raise
                 else:
                     await self._serve(connection)
         finally:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection as Connection
 
 from orbit.errors import StoreUnusable, Unavailable
 from orbit.store.checks import _check_server
@@ -119,7 +121,10 @@ async def test_a_replica() -> None:
 
 
 async def test_a_cluster_node(settings: StoreSettings) -> None:
-    async with EmbeddedServer(tcp=True, config={"cluster-enabled": "yes"}) as server:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        bus = str(free.getsockname()[1])
+    async with EmbeddedServer(tcp=True, config={"cluster-enabled": "yes", "cluster-port": bus}) as server:
         assert "cluster" in await unusable(server.url, settings)
 
 
@@ -179,9 +184,27 @@ async def test_rules_that_forbid_what_is_needed(
 
 async def test_a_wrong_password(server: EmbeddedServer, settings: StoreSettings) -> None:
     url = server.url.replace("unix://", "unix://limited:wrong-password@")
-    with pytest.raises((StoreUnusable, Unavailable)) as caught:
-        await Store.open(url, settings)
-    assert "wrong-password" not in str(caught.value)
+    assert "wrong-password" not in await unusable(url, settings)
+
+
+async def test_a_database_that_isn_t_there(server: EmbeddedServer, settings: StoreSettings) -> None:
+    assert "DB index" in await unusable(f"{server.url}?db=9999", settings)
+
+
+async def test_a_server_that_never_confirms_a_subscription(
+    server: EmbeddedServer, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "send_command", _swallow(Connection.send_command, "SSUBSCRIBE"))
+    with pytest.raises(Unavailable):
+        await Store.open(server.url, replace(settings, timeout_s=0.2))
+
+
+def _swallow(send: Any, what: str) -> Any:
+    async def send_command(self: Connection, *command: Any, **options: Any) -> None:
+        if command[0] != what:
+            await send(self, *command, **options)
+
+    return send_command
 
 
 # ---- the address

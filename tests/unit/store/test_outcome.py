@@ -42,4 +42,18 @@ def test_what_was_sent_and_not_answered() -> None:
 def test_what_was_not_sent_is_not_done() -> None:
     error = not_sent(OSError(111, "Connection\nrefused"))
     assert "\n" not in str(error)
-    assert not_sent(None).message == "Redis can't be reached"
+    assert str(not_sent(None)) == "Redis can't be reached"
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (redis_errors.ConnectionError("Error 111 connecting"), Unavailable),
+        (redis_errors.BusyLoadingError("Redis is loading the dataset in memory"), Unavailable),
+        (redis_errors.ResponseError("BUSY Redis is busy running a script."), Unavailable),
+        (redis_errors.AuthenticationError("invalid username-password pair or user is disabled."), StoreUnusable),
+        (redis_errors.ResponseError("DB index is out of range"), StoreUnusable),
+    ],
+)
+def test_a_connection_that_the_rules_refuse_is_not_waited_for(error: Exception, meaning: type[OrbitError]) -> None:
+    assert type(not_sent(error)) is meaning

@@ -35,11 +35,11 @@ local function finish(tx, part, id, seq, epoch, retain, over)
     'result', over.result, 'error_type', over.error_type, 'error_message', over.error_message, 'trace', over.trace,
     'owner', '')
   redis.call('HDEL', tx, 'lease', 'note')
-  for _, suffix in ipairs({ 'inbox', 'changes', 'outbox', 'conn', 'keys', 'seen' }) do
+  for _, suffix in ipairs({ 'inbox', 'changes', 'outbox', 'conn', 'keys' }) do
     redis.call('UNLINK', tx .. ':' .. suffix)
   end
   if over.status ~= 'failed' then
-    redis.call('UNLINK', tx .. ':snap', tx .. ':names') -- branch: never again
+    redis.call('UNLINK', tx .. ':snap', tx .. ':names', tx .. ':seen') -- branch: never again
   end
   redis.call('ZREM', part .. ':due', 'l:' .. id, 't:' .. id)
   due_at(part, 'r:' .. id, now + tonumber(retain))
