@@ -21,8 +21,9 @@ test: $(VENV)/.with-test ## All tests but those that need Debian's redis-server
 	$(PYTEST) tests -m "system and not debian"
 
 .PHONY: debian
-debian: $(VENV)/.with-test ## The tests against the Redis at ORBIT_TEST_REDIS_URL
+debian: $(VENV)/.with-test ## The store, the workers and the edges against the Redis at ORBIT_TEST_REDIS_URL
 	$(PYTEST) tests -m debian
+	$(PYTEST) tests/integration -m "not system" -n auto --dist loadfile
 	$(PYTEST) tests/contract -k url -m "not debian"
 
 .PHONY: lint

@@ -22,7 +22,7 @@ from tests.contract.branches import Taken, traced_scripts
 from tests.contract.house import House
 
 URL = os.environ.get("ORBIT_TEST_REDIS_URL")
-SERVERS = ["fakeredis", "valkey", *(["url"] if URL else [])]
+SERVERS = ["fakeredis", "valkey", *([pytest.param("url", marks=pytest.mark.debian)] if URL else [])]
 TIMEOUT_S = 10.0
 
 
