@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +25,8 @@ pytestmark = pytest.mark.system
 
 TRANSACTIONS = int(os.environ.get("ORBIT_STORM_TRANSACTIONS", "16"))
 SECONDS = float(os.environ.get("ORBIT_STORM_S", "15"))
+PUBLISHED = re.compile(rb"\*3\r\n\$8\r\nsmessage\r\n\$\d+\r\n[^\r]*:live\r\n\$(\d+)\r\n")
+"""How a message on a transaction's live channel begins on a subscriber's connection."""
 STATES_USED = ("Ledger", "Looping", "Threaded")
 
 
@@ -57,8 +60,8 @@ class Weather:
     async def blow(self, stop: asyncio.Event) -> None:
         while not await set_within(stop, self.rng.uniform(0.1, 0.6)):
             await self.rng.choices(
-                [self.drop, self.cut, self.hold, self.pause_worker, self.kill_worker, self.kill_edge],
-                [6, 6, 2, 1, 1, 1],
+                [self.drop, self.cut, self.hold, self.lose, self.pause_worker, self.kill_worker, self.kill_edge],
+                [4, 6, 2, 8, 2, 1, 1],
             )[0]()
         for proxy in self.proxies:
             proxy.release()
@@ -78,6 +81,23 @@ class Weather:
         proxy = self.rng.choice(self.proxies)
         proxy.hold()
         asyncio.get_running_loop().call_later(self.rng.uniform(0.2, 3.0), proxy.release)
+
+    async def lose(self) -> None:
+        """A published message that never arrives, while all connections live on."""
+        proxy = self.rng.choice(self.proxies)
+
+        def without_one(data: bytes) -> bytes:
+            published = PUBLISHED.match(data)
+            if published is None:
+                return data
+            whole = published.end() + int(published[1]) + len(b"\r\n")
+            if whole > len(data):
+                return data
+            self.bad["lost"] += 1
+            proxy.rewrite = bytes
+            return data[whole:]
+
+        proxy.rewrite = without_one
 
     async def pause_worker(self) -> None:
         self.bad["paused"] += 1
