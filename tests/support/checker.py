@@ -56,6 +56,7 @@ class Following:
     stored: set[int] = field(default_factory=set)
     receipted: set[int] = field(default_factory=set)
     base_mid: int = 0
+    rewound: list[str] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
 
 
@@ -85,6 +86,9 @@ class TraceChecker:
                     self._got(event.message)
         if self.open:
             self._check_answered()
+        for view in self.txs.values():
+            if view.rewound:
+                self.found.append(f"{self.trace.name}: {view.tx}: saw {view.rewound}, which were lost, and wasn't told")
         return self.found
 
     def _finding(self, what: str) -> None:
@@ -259,6 +263,7 @@ class TraceChecker:
         if message["reason"] not in ("trimmed", "rewound"):
             self._finding("a reset for an unknown reason")
         view.reset_due = None
+        view.rewound.clear()
         self._last_mid(view, message["last_mid"])
         view.known.add(message["cursor"])
         self._jump(view, message["cursor"])
@@ -289,8 +294,14 @@ class TraceChecker:
         assert view.log is not None
         at = next((at for at, other in enumerate(view.log) if other.cursor == entry.cursor), None)
         if at is None:
-            self._finding("an entry that isn't in the log")
+            if self.resets:
+                view.rewound.append(entry.cursor)
+            else:
+                self._finding("an entry that isn't in the log")
             return
+        if view.rewound:
+            self._finding(f"a history that was lost, {view.rewound}, goes on without a reset")
+            view.rewound.clear()
         if at != view.index:
             missed = [other.cursor for other in view.log[view.index : at]]
             self._finding(f"a gap: missed {missed}" if missed else "a repeat or an entry out of order")

@@ -215,6 +215,17 @@ def test_a_reset_is_right_where_it_is_expected() -> None:
     assert any("gap" in line for line in findings(gap, resets=True))
 
 
+def test_a_lost_history_is_right_where_a_reset_tells_of_it() -> None:
+    lost = {**update(3), "cursor": "3-999"}
+    seen = [attach(), attached(), update(1), update(2), lost]
+    told = [*seen, reset("0"), update(1), update(2)]
+    assert findings(told, resets=True) == []
+    assert any("wasn't told" in line for line in findings(seen, resets=True))
+    again = [attach("3-999"), attached("3-999"), update(5)]
+    assert any("without a reset" in line for line in findings(seen, again, resets=True))
+    assert any("isn't in the log" in line for line in findings(told))
+
+
 def test_an_attach_for_what_is_new_skips_what_was() -> None:
     seen = [attach("$"), attached(cursor(4)), update(5), end(6)]
     assert findings(seen) == []

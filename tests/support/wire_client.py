@@ -110,11 +110,12 @@ class Link:
 
 @dataclass(slots=True)
 class Outgoing:
-    """A message on its way. `flying`: copies without an answer on the present connection."""
+    """A message on its way. `flying`: copies without an answer on the present connection; `sent`: it ever had one."""
 
     mid: int
     data: Any
     flying: int = 0
+    sent: bool = False
 
 
 @dataclass(slots=True)
@@ -123,9 +124,9 @@ class Follower:
 
     Attributes:
         entries: What it got since the start or the last reset, in order.
-        stored: Mids that the deployment has confirmed.
+        stored: Mids that the deployment has confirmed, and what they said.
         refused: Mids that the State or the end refused: their codes.
-        lost: Mids of unknown fate after a rewind; unsendable: what the edge will never store, with the code.
+        lost: Messages of unknown fate after a rewind; unsendable: what the edge will never store, with the code.
         gave_up: Why it doesn't follow any more, if it doesn't.
     """
 
@@ -141,9 +142,9 @@ class Follower:
     advances: int = 0
     queue: list[Outgoing] = field(default_factory=list)
     next_mid: int = 1
-    stored: set[int] = field(default_factory=set)
+    stored: dict[int, Any] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
-    lost: list[int] = field(default_factory=list)
+    lost: list[Any] = field(default_factory=list)
     unsendable: list[tuple[Any, str]] = field(default_factory=list)
     end: Message | None = None
     gave_up: str | None = None
@@ -244,6 +245,7 @@ class Follower:
     def _transmit(self, items: Sequence[Outgoing]) -> None:
         for item in items:
             item.flying += 1
+            item.sent = True
         self.client.say(*({"type": "send", "tx": self.tx, "mid": item.mid, "data": item.data} for item in items))
 
     def _retransmit(self) -> None:
@@ -269,24 +271,28 @@ class Follower:
             item.flying = max(0, item.flying - 1)
 
     def _on_stored(self, mid: int) -> None:
-        self.stored.add(mid)
+        if (item := self._find(mid)) is not None:
+            self.stored[mid] = item.data
         self.queue = [item for item in self.queue if item.mid != mid]
 
     def _on_last_mid(self, last_mid: int) -> None:
         """What is stored by the deployment's word. Below a receipt: what was sent since is of unknown fate."""
         if self.stored and last_mid < max(self.stored):
-            self.lost.extend(range(last_mid + 1, max(self.stored) + 1))
-            self.stored = {mid for mid in self.stored if mid <= last_mid}
+            self.lost += [data for mid, data in self.stored.items() if mid > last_mid]
+            self.lost += [item.data for item in self.queue if item.sent and item.mid > last_mid]
+            self.stored = {mid: data for mid, data in self.stored.items() if mid <= last_mid}
+            self.queue = [item for item in self.queue if not item.sent or item.mid <= last_mid]
             self._renumber(last_mid)
         for item in tuple(self.queue):
             if item.mid <= last_mid:
                 self._on_stored(item.mid)
 
     def _renumber(self, last_mid: int) -> None:
-        for mid, item in enumerate(self.queue, last_mid + 1):
+        later = [item for item in self.queue if item.mid > last_mid]
+        for mid, item in enumerate(later, last_mid + 1):
             item.mid = mid
             item.flying = 0
-        self.next_mid = last_mid + 1 + len(self.queue)
+        self.next_mid = last_mid + 1 + len(later)
 
     def _on_not_stored(self, message: Message) -> None:
         self._answered(message["mid"])
