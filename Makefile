@@ -33,10 +33,11 @@ lint: $(VENV)/.with-lint ## Ruff
 .PHONY: types
 types: $(VENV)/.with-lint ## mypy --strict
 	$(BIN)/mypy
+	$(BIN)/mypy examples/*.py benchmarks
 
 .PHONY: imports
 imports: $(VENV)/.with-lint ## The import rules
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 .PHONY: wheel
 wheel: $(VENV)/.with-lint ## Build the wheel, install it in an environment of its own, start it there

@@ -23,13 +23,14 @@ class Room(State, stays_open=True, keep_updates=1_000):
     lines: list[str] = []
 
     async def on_new_connection(self, connection: Connection) -> None:
-        if connection.session not in self.people:  # it may have moved to another edge without leaving
+        # Who moves to another edge comes without having left.
+        if connection.session and connection.session not in self.people:
             self.people.append(connection.session)
         if not connection.resumed:
             await connection.send({"welcome": self.topic, "people": len(self.people)})
 
     async def on_disconnect(self, connection: Connection) -> None:
-        self.people.remove(connection.session)
+        self.people = [one for one in self.people if one != connection.session]
 
     async def on_update(self, connection: Connection, data: Any) -> None:
         if data == "close":

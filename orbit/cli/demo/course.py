@@ -50,7 +50,7 @@ async def _demonstrate(size_bytes: int, *, keep: bool, stop: asyncio.Event) -> i
         if found:
             raise CommandError("not as it should be: " + "; ".join(found))
         console.print(
-            f"All is well: every update once, in order, and the file's hash is right ({scene.job.digest[:16]}...)."
+            f"All is well: every update once, in order, and the file's hash is right ({scene.job.digest[:8]})."
         )
         if keep:
             console.print(f"\nStill running: {scene.live_edge} with {scene.redis}\nLook with\n")

@@ -1,0 +1,80 @@
+"""A server process's signals and logs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Stage
+
+pytestmark = pytest.mark.system
+
+BLOCKING = """
+import time
+from orbit import State
+
+
+class Blocking(State):
+    async def run(self) -> None:
+        print("the loop is blocked", flush=True)
+        time.sleep(600)
+"""
+LOGGING = """
+import logging
+import structlog
+from orbit.cli.logs import set_up
+
+set_up("info", "FORM")
+structlog.get_logger("one").info("hello", n=1)
+structlog.get_logger("one").debug("not this")
+logging.getLogger("two").warning("of %s", "old")
+try:
+    1 / 0
+except ZeroDivisionError:
+    structlog.get_logger("one").exception("it broke")
+"""
+
+
+async def test_a_second_signal_exits_at_once_though_the_loop_is_blocked(stage: Stage, tmp_path: Path) -> None:
+    app = tmp_path / "blocking.py"
+    app.write_text(BLOCKING)
+    server = await stage.embedded()
+    worker, edge = await asyncio.gather(stage.worker(app, server.url), stage.edge(server.url))
+    await stage.start(edge.url, "Blocking")
+    await worker.says("the loop is blocked")
+    worker.signal(signal.SIGTERM)
+    worker.signal(signal.SIGINT)  # another one: two of the same may become one
+    async with asyncio.timeout(10):
+        assert await worker.wait() in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+
+
+async def test_one_signal_drains(stage: Stage) -> None:
+    server = await stage.embedded()
+    edge = await stage.edge(server.url)
+    async with asyncio.timeout(10):
+        assert await edge.terminate() == 0, edge.tail()
+
+
+async def test_logs_are_json_where_nobody_looks(stage: Stage) -> None:
+    process = await stage.spawn("logs", sys.executable, "-c", LOGGING.replace("FORM", "auto"))
+    assert await process.wait() == 0
+    lines = [json.loads(line) for line in process.said]
+    assert [(one["event"], one["level"], one["logger"]) for one in lines] == [
+        ("hello", "info", "one"),
+        ("of old", "warning", "two"),
+        ("it broke", "error", "one"),
+    ]
+    assert lines[0]["n"] == 1
+    assert "ZeroDivisionError" in lines[2]["exception"]
+
+
+async def test_logs_are_plain_text_where_that_is_asked(stage: Stage) -> None:
+    process = await stage.spawn("logs", sys.executable, "-c", LOGGING.replace("FORM", "console"))
+    assert await process.wait() == 0
+    assert "hello" in process.said[0]
+    assert "\x1b" not in process.tail()
