@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orbit.client.attachment import Attachment
+from orbit.client.backoff import Backoff
 from orbit.client.broker import Broker
 from orbit.client.client import Client
 from orbit.client.types import StateInfo, TransactionError, TransactionInfo, TransactionPage
@@ -13,6 +14,7 @@ __all__ = [
     "Advance",
     "Attached",
     "Attachment",
+    "Backoff",
     "Broker",
     "Client",
     "End",

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from orbit.client.attachment import Attachment, Event, Ties
+from orbit.client.backoff import Backoff
 from orbit.client.link import Link, LinkSettings
 from orbit.client.types import StateInfo, TransactionError, TransactionInfo, TransactionPage
 from orbit.client.web import Web, read_field, read_state, read_transaction
@@ -37,6 +38,7 @@ class Client:
         codec: The subprotocol of the WebSocket.
         patience_s: For how long a request or an attach that finds no edge, or no room there, is tried again. What is
             followed once is followed on, however long that takes.
+        backoff: The waits between connections that don't hold.
         shuffle: Begin with any of the edges, so that many clients spread over them; else with the first.
     """
 
@@ -49,6 +51,7 @@ class Client:
         limits: Limits | None = None,
         patience_s: float = 15.0,
         shuffle: bool = True,
+        backoff: Backoff | None = None,
     ) -> None:
         bases = [_base(url) for url in ([urls] if isinstance(urls, str) else urls)]
         if not bases:
@@ -58,7 +61,7 @@ class Client:
         self._patience_s = patience_s
         self._web = Web(bases, headers=headers, patience_s=patience_s)
         sockets = ["ws" + base.removeprefix("http") + "/v1/ws" for base in bases]
-        self._link = Link(LinkSettings(sockets, codec, headers, shuffle=shuffle))
+        self._link = Link(LinkSettings(sockets, codec, headers, backoff or Backoff(), shuffle))
         self._task: asyncio.Task[None] | None = None
 
     @property

@@ -50,11 +50,15 @@ class Job:
     @classmethod
     async def started(cls, store: Store, broker: Broker) -> Job:
         await store.publish_states([RECORD])
-        tx = TxId(await broker.start("Count", {"total": 3}))
-        [grant] = await store.claim(
-            store.partition_of(tx), "worker", [Spec("default", "Count", 1)], 10, 60_000, f"claim-{tx}"
-        )
-        return cls(store, tx, grant, grant.number)
+        tx = await broker.start("Count", {"total": 3})
+        return await cls.claimed(store, tx)
+
+    @classmethod
+    async def claimed(cls, store: Store, tx: str) -> Job:
+        """Be the worker of `tx`."""
+        partition, spec = store.partition_of(TxId(tx)), Spec("default", "Count", 1)
+        [grant] = await store.claim(partition, "worker", [spec], 10, 60_000, f"claim-{tx}")
+        return cls(store, TxId(tx), grant, grant.number)
 
     async def commit(self, **what: Any) -> None:
         answer = await self.store.commit(Commit(self.tx, self.grant.epoch, self.number, **what))

@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 
 import pytest
 
 from orbit.client import Broker, Client, End, Update
-from orbit.edge import run_edge
-from orbit.edge.config import EdgeConfig
 from orbit.errors import BadRequest, Conflict, Ended, NotFound, TooLarge, TransactionFailed
 from orbit.protocol.codecs import CODECS
 from orbit.protocol.entries import Failure
-from orbit.protocol.ids import TxId
 from orbit.store.store import Store
-from orbit.store.types import Spec, Work
+from orbit.store.types import Work
 from tests.unit.client.job import RECORD, Job
+from tests.unit.client.real import PATIENCE_S, running_edge
 
-PATIENCE_S = 10.0
 NOBODY = "nobody-0123456789"
 Way = Broker | Client
-
-
-@asynccontextmanager
-async def running_edge(redis_url: str, namespace: str) -> AsyncIterator[str]:
-    said: asyncio.Queue[str] = asyncio.Queue()
-    config = EdgeConfig(redis_url, port=0, namespace=namespace, say=said.put_nowait)
-    edge = asyncio.create_task(run_edge(config))
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            while "ready" not in (line := await said.get()):
-                pass
-        yield line.split()[-1]
-    finally:
-        config.stop.set()
-        await edge
 
 
 @pytest.fixture(params=["broker", *CODECS])
@@ -49,13 +31,6 @@ async def way(request: pytest.FixtureRequest, store: Store, redis_url: str) -> A
     codec = CODECS[request.param]
     async with running_edge(redis_url, store.settings.namespace) as url, Client(url, codec=codec) as client:
         yield client
-
-
-async def claimed(store: Store, tx: str) -> Job:
-    """Be the worker of `tx`."""
-    partition = store.partition_of(TxId(tx))
-    [grant] = await store.claim(partition, "worker", [Spec("default", "Count", 1)], 10, 60_000, f"claim-{tx}")
-    return Job(store, TxId(tx), grant, grant.number)
 
 
 async def test_starts(way: Way) -> None:
@@ -90,7 +65,7 @@ async def test_unknown_ids(way: Way) -> None:
 
 async def test_a_whole_life(way: Way, store: Store) -> None:
     tx = await way.start("Count", {"total": 3})
-    job = await claimed(store, tx)
+    job = await Job.claimed(store, tx)
     value = {"$a": [b"\x00\xff", {"$bytes": 1}], "n": 2**63 - 1, "ü": None, "f": 0.5}
     async with aclosing(way.updates(tx)) as updates, asyncio.timeout(PATIENCE_S):
         await job.update(1, value)
@@ -123,7 +98,7 @@ async def test_a_whole_life(way: Way, store: Store) -> None:
 
 async def test_a_failure(way: Way, store: Store) -> None:
     tx = await way.start("Count", {"total": 3})
-    job = await claimed(store, tx)
+    job = await Job.claimed(store, tx)
     await job.end("failed", error=Failure("ValueError", "it broke"))
     with pytest.raises(TransactionFailed, match="it broke") as raised:
         await way.result(tx)
