@@ -33,6 +33,8 @@ from orbit.worker.turn import NO_FIELDS, Fields, Turn
 
 T = TypeVar("T")
 
+_KNOCKS, _KNOCK_S = 20, 0.1
+
 log = structlog.get_logger("orbit.worker")
 
 
@@ -128,11 +130,13 @@ class Actor:
         self.resting_until_s: float | None = None
         self.running = False
         self.patient = False
+        self.hurried = False
         self.tasks: set[asyncio.Task[None]] = set()
         self.cancelling = asyncio.Event()
         self.history: History
         self.state: State
         self._lock = asyncio.Lock()
+        self._knocks = 0
         self._holder: asyncio.Task[Any] | None = None
         self._held_since_s = 0.0
         self.log = log.bind(tx=grant.tx, state=grant.spec.state, epoch=grant.epoch)
@@ -153,9 +157,14 @@ class Actor:
             self.lease.give_up()
             self.left.set()
 
-    def check_open(self) -> None:
-        """Raise Unloaded where the transaction is about to leave: no verb begins any more."""
+    async def begin_verb(self) -> None:
+        """Raise Unloaded where the transaction is about to leave: no verb begins any more.
+
+        A hook that swallows that and tries again for ever is slowed down, so that it blocks no other.
+        """
         if self.closing:
+            self._knocks += 1
+            await asyncio.sleep(0 if self._knocks < _KNOCKS else _KNOCK_S)
             raise Unloaded("this worker no longer runs the transaction")
 
     # ---- the turn
@@ -326,6 +335,12 @@ class Actor:
 
     def nudge(self) -> None:
         self.look.set()
+
+    def hurry(self) -> None:
+        """Don't linger when there is nothing to do."""
+        if not self.hurried:
+            self.hurried = True
+            self.look.set()
 
     def unload(self) -> None:
         """Hand it over at its last commit. A pause before the next attempt of `run` goes on elsewhere."""

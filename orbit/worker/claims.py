@@ -23,12 +23,13 @@ _UNDER_WAY = 16
 class Claimer:
     """Claims from the partitions that were named to it, as long as there is room.
 
-    `on_grant(grant, asked_s)` is called for each, with the time before the claim was sent.
+    `on_grant(grant, asked_s)` is called for each, with the time before the claim was sent; `on_full()` where something
+    may wait for room.
     """
 
     def __init__(
         self, store: Store, worker: str, specs: Sequence[t.Spec], lease_s: float, room: Callable[[], int],
-        on_grant: Callable[[t.Grant, float], None],
+        on_grant: Callable[[t.Grant, float], None], on_full: Callable[[], None],
     ) -> None:  # fmt: skip
         self._store = store
         self._worker = worker
@@ -36,15 +37,11 @@ class Claimer:
         self._lease_s = lease_s
         self._room = room
         self._on_grant = on_grant
+        self._on_full = on_full
         self._wanted: dict[int, None] = {}
         self._asking: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-
-    @property
-    def backlog(self) -> bool:
-        """Whether something may be waiting for room."""
-        return bool(self._wanted)
 
     @property
     def reserved(self) -> int:
@@ -61,7 +58,10 @@ class Claimer:
             return
         for partition in tuple(self._wanted):
             room = self._room() - self.reserved
-            if room <= 0 or len(self._asking) >= _UNDER_WAY:
+            if room <= 0:
+                self._on_full()
+                return
+            if len(self._asking) >= _UNDER_WAY:
                 return
             if partition in self._asking:
                 continue  # asked again when the answer is there

@@ -81,7 +81,7 @@ class Attendant:
         if self._next_change_s is not None:
             until.append(max(0.0, self._next_change_s - now_s()))
         if not actor.running or self._long_rest_s() > 0:
-            until.append(actor.around.linger_s)
+            until.append(0.0 if actor.hurried else actor.around.linger_s)
         return min(until, default=None)
 
     def _long_rest_s(self) -> float:

@@ -32,7 +32,7 @@ async def _item(
     actor: Actor, frame: Frame, name: str, key: str, place: int, items: Sequence[Any], body: Callable[[Any], Any]
 ) -> int:
     """One item's turn; the place after it. If the body raises, the turn leaves no trace."""
-    actor.check_open()
+    await actor.begin_verb()
     scope = item_scope(actor.history.passes, name, place)
     try:
         verdict = await actor.call(Frame(actor, Kind.BODY, f"the body of each {name!r}", scope), body, items[place])

@@ -49,7 +49,7 @@ async def perform(actor: Actor, frame: Frame, verb: str, calls: Sequence[StepCal
         UsageError: A name used twice; in a handler or a loop's body: after a change.
         The first error of a step, once all have settled.
     """
-    actor.check_open()
+    await actor.begin_verb()
     forbid(frame, verb, frozenset({Kind.STEP}), "let the step return, and call the next one from the hook")
     keys = [frame.scope.use(call.name) for call in calls]
     if frame.kind is not Kind.RUN:

@@ -77,7 +77,7 @@ class ActorTransaction(Transaction):
 
     def each(self, name: str, items: Sequence[T], body: Callable[[T], Any]) -> Verb[None]:
         async def begin(frame: Frame) -> None:
-            self._actor.check_open()
+            await self._actor.begin_verb()
             forbid(frame, "each", _ONLY_RUN, "a loop belongs into run")
             await run_each(self._actor, frame, name, items, body)
 
@@ -85,7 +85,7 @@ class ActorTransaction(Transaction):
 
     def checkpoint(self) -> Verb[None]:
         async def begin(frame: Frame) -> None:
-            self._actor.check_open()
+            await self._actor.begin_verb()
             forbid(frame, "checkpoint", _ONLY_RUN, "it is committed when it returns")
             await self._actor.end_turn()
 
@@ -94,7 +94,7 @@ class ActorTransaction(Transaction):
     def restart(self) -> Verb[None]:
         async def begin(frame: Frame) -> None:
             actor = self._actor
-            actor.check_open()
+            await actor.begin_verb()
             forbid(frame, "restart", _ONLY_RUN, "set a field, and let run restart itself")
             actor.turn.passes = actor.history.passes + 1
             actor.turn.forgotten = run_keys(actor.history.names)
@@ -113,7 +113,7 @@ async def send(
     actor: Actor, frame: Frame, data: Sequence[Any], session: PublicName | None, once: str | None
 ) -> None:
     """Send updates, as part of the turn, or at once from a step."""
-    actor.check_open()
+    await actor.begin_verb()
     limit = actor.around.limits.data_bytes
     try:
         entries = [NewUpdate(pack(value, limit_bytes=limit), session) for value in data]
@@ -146,7 +146,7 @@ def _first(actor: Actor, frame: Frame, once: str) -> bool:
 
 async def end(actor: Actor, frame: Frame, verb: str, how: NewEnd) -> None:
     """End the transaction: at once in `run`, with its return in a handler."""
-    actor.check_open()
+    await actor.begin_verb()
     forbid(frame, verb, _NO_STEP, "return from the step first")
     if actor.turn.end is not None:
         raise UsageError(f"{verb}: {frame.hook} has ended the transaction already")

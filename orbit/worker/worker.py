@@ -65,6 +65,7 @@ async def run_worker(config: WorkerConfig) -> None:
     finally:
         for task in (opening, stopping):
             task.cancel()
+        await asyncio.wait((opening, stopping))
 
 
 def _wanted(config: WorkerConfig, states: list[type[State]]) -> dict[t.Spec, type[State]]:
@@ -91,6 +92,7 @@ class Worker:
         self._store = store
         self._states = states
         self._specs = tuple(states)
+        self._records = [record_of(cls) for cls in states.values()]
         self._around = Surroundings(
             store, self.metrics, limits=config.limits, retry=config.retry, lease_s=config.lease_s,
             linger_s=config.linger_s, rebuild_always=config.rebuild_always,
@@ -101,15 +103,16 @@ class Worker:
         )
         self._slots = Slots(self._around, states, config.concurrency, self._renewer, self._on_room)
         self._claimer = Claimer(
-            store, self.id, self._specs, config.lease_s, lambda: self._slots.room, self._slots.grant
+            store, self.id, self._specs, config.lease_s, lambda: self._slots.room, self._slots.grant, self._slots.hurry
         )
         self._care = Caretaker(store, self._ranks, self._claimer.want)
         self._subscriber = Subscriber(
-            store, on_wake=self._on_wake, on_nudge=self._slots.nudge, on_gap=self._look_everywhere
+            store, on_wake=self._on_wake, on_nudge=self._slots.nudge, on_gap=self._on_gap
         )
         self._died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._beat_now = asyncio.Event()
         self._full = False
+        self._publish_again = False
         self._ready = False
         self._draining = False
 
@@ -123,19 +126,28 @@ class Worker:
                 port = await health.open(self._config.health_host, self._config.health_port)
                 self.health_url = f"http://{self._config.health_host}:{port}"
                 self._config.say(f"orbit worker health at {self.health_url}")
-            await stack.enter_async_context(self._parts())
-            self._config.say(f"orbit worker ready {self.id}: {', '.join(spec.state for spec in self._specs)}")
             stopped = asyncio.ensure_future(self._config.stop.wait())
-            await asyncio.wait((stopped, self._died), return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            await self._drain()
+            stack.callback(stopped.cancel)
+            working = asyncio.ensure_future(self._work(stopped))
+            await asyncio.wait((stopped, working), return_when=asyncio.FIRST_COMPLETED)
+            if not self._ready:
+                working.cancel()  # told to stop before Redis had let it begin
+            await asyncio.wait((working,))
+            if not working.cancelled():
+                working.result()
         if self._died.done():
             self._died.result()
+
+    async def _work(self, stopped: asyncio.Future[Any]) -> None:
+        async with self._parts():
+            self._config.say(f"orbit worker ready {self.id}: {', '.join(spec.state for spec in self._specs)}")
+            await asyncio.wait((stopped, self._died), return_when=asyncio.FIRST_COMPLETED)
+            await self._drain()
 
     @contextlib.asynccontextmanager
     async def _parts(self) -> AsyncIterator[None]:
         """Everything that goes on beside the transactions; a part that dies ends the worker."""
-        await persist(lambda: self._store.publish_states([record_of(cls) for cls in self._states.values()]))
+        await persist(self._publish)
         await persist(self._beat)
         self._renewer.start()
         parts = [self._watch("subscriber", self._subscriber.run())]
@@ -155,6 +167,10 @@ class Worker:
             await asyncio.wait(parts)
             await self._care.close()
             await self._renewer.stop()
+
+    async def _publish(self) -> None:
+        self._publish_again = False
+        await self._store.publish_states(self._records)
 
     def _watch(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         async def watched() -> None:
@@ -204,6 +220,10 @@ class Worker:
             elif rank <= _KEEN:
                 asyncio.get_running_loop().call_later(rank * _RANK_S, self._claimer.want, wake.partition)
 
+    def _on_gap(self) -> None:
+        self._publish_again = True  # Redis may have lost it
+        self._look_everywhere()
+
     def _look_everywhere(self) -> None:
         """At the beginning, and after anything may have been missed."""
         if not self._ready:
@@ -227,6 +247,8 @@ class Worker:
                     await self._beat_now.wait()
             self._slots.watch()
             with contextlib.suppress(*BROKEN):
+                if self._publish_again:
+                    await self._publish()
                 await self._beat()
 
     async def _beat(self) -> None:

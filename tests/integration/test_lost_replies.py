@@ -101,7 +101,7 @@ async def test_a_claim_whose_reply_is_lost_is_granted_once(
     assert before == ()
     cut = proxy.cut_after(script.CLAIM.sha.encode())
     granted: asyncio.Queue[t.Grant] = asyncio.Queue()
-    claimer = Claimer(behind, "tester", [spec], 10.0, lambda: 4, lambda grant, _: granted.put_nowait(grant))
+    claimer = Claimer(behind, "tester", [spec], 10.0, lambda: 4, lambda grant, _: granted.put_nowait(grant), lambda: None)
     claimer.want(partition)
     grant = await granted.get()
     assert cut.done.is_set()

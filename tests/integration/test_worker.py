@@ -8,6 +8,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,7 +22,7 @@ from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from orbit.worker.config import WorkerConfig
 from orbit.worker.discover import spec_of
-from orbit.worker.worker import Worker, WorkerError
+from orbit.worker.worker import Worker, WorkerError, run_worker
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
 
@@ -361,3 +362,44 @@ async def test_a_worker_whose_renewals_die_ends_with_an_error(house: House, flee
     with pytest.raises(WorkerError, match="no memory"):
         await task
     assert await house.store.workers() == ()
+
+
+async def test_what_has_nothing_to_do_makes_room_for_what_waits(house: House, fleet: Fleet) -> None:
+    await fleet.worker(Chat, concurrency=2, linger_s=600.0)
+    started = [await house.start(Chat) for _ in range(6)]
+    for n in (1, 2):
+        for tx in started:
+            await house.send(tx, n)
+        for tx in started:
+            await until(house.store, tx, lambda found, n=n: found.number >= n)  # type: ignore[misc]
+
+
+async def test_a_worker_that_waits_for_redis_can_be_stopped(tmp_path: Path) -> None:
+    said: asyncio.Queue[str] = asyncio.Queue()
+    app = tmp_path / "app_that_waits.py"
+    app.write_text("from orbit import State\n\n\nclass A(State, stays_open=True):\n    pass\n")
+    config = WorkerConfig(app=str(app), redis=f"unix://{tmp_path}/none.sock", say=said.put_nowait)
+    task = asyncio.ensure_future(run_worker(config))
+    assert "waiting for Redis" in await said.get()
+    config.stop.set()
+    await task
+
+
+class Stubborn(Probed):
+    async def run(self) -> None:
+        while not Probed.probe.hold.is_set():
+            try:
+                await self.transaction.step("wait", forever)
+            except BaseException:
+                Probed.probe.seen.append("swallowed")
+
+
+async def test_a_run_that_swallows_everything_blocks_no_other(house: House, fleet: Fleet, probe: Probe) -> None:
+    await fleet.worker(Stubborn, Numbers, drain_s=0.2)
+    tx = await house.start(Stubborn)
+    await probe.begun.wait()
+    await house.store.cancel(tx, "enough")
+    await until(house.store, tx, status("cancelled"))
+    other = await house.start(Numbers)
+    await until(house.store, other, status("finished"))
+    assert len(probe.seen) < 100
