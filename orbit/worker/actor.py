@@ -7,27 +7,21 @@ code and change its fields; it gives it away only after a commit or a rollback.
 from __future__ import annotations
 
 import asyncio
-import inspect
-import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, TypeVar
 
 import structlog
 from pydantic import ValidationError
 
-from orbit.config import Limits, RetryPolicy
 from orbit.errors import TooLarge, UsageError
 from orbit.protocol.ids import InboxId, TxId
 from orbit.protocol.values import pack
 from orbit.state import State, Unloaded, become, encode, hooks_of, is_async, rebuild
 from orbit.store import types as t
-from orbit.store.store import Store
-from orbit.worker.frames import Frame, current_frame
+from orbit.worker.frames import Frame, current_frame, place_of
 from orbit.worker.history import History
 from orbit.worker.lease import Lease, now_s
-from orbit.worker.metrics import Metrics
+from orbit.worker.surroundings import Leaving, Surroundings
 from orbit.worker.threads import ThreadedCall, Threads
 from orbit.worker.turn import NO_FIELDS, Fields, Turn
 
@@ -38,43 +32,6 @@ _KNOCKS, _KNOCK_S = 20, 0.1
 log = structlog.get_logger("orbit.worker")
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all transactions of a worker share.
-
-    Attributes:
-        linger_s: How long a transaction with nothing to do is kept before it is put to sleep.
-        cancel_grace_s: How long a cancel waits for the running turn before it ends that, too.
-        crash_limit: A transaction whose workers were lost so often, without progress in between, fails.
-        long_turn_s: A turn that is held for longer is logged, with its place.
-        rebuild_always: Rebuild the fields after every commit, so that a reference held over one shows.
-    """
-
-    store: Store
-    metrics: Metrics
-    limits: Limits = field(default_factory=Limits)
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    lease_s: float = 10.0
-    linger_s: float = 3.0
-    cancel_grace_s: float = 1.0
-    crash_limit: int = 20
-    long_turn_s: float = 10.0
-    rebuild_always: bool = False
-
-
-def _place_of(task: asyncio.Task[Any], cls: type[State]) -> str:
-    """Where a task waits: the innermost line of the State's own file, else of all."""
-    own = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    coroutine: Any = task.get_coro()
-    place = "?"
-    while inspect.iscoroutine(coroutine):
-        frame = coroutine.cr_frame
-        if frame is not None and (frame.f_code.co_filename == own or not place.startswith(f"{own}:")):
-            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        coroutine = coroutine.cr_await
-    return place
-
-
 async def _breathe() -> None:
     await asyncio.sleep(0)
 
@@ -83,18 +40,6 @@ def reasons(error: ValidationError) -> str:
     """Fields and reasons, without the values."""
     found = error.errors(include_input=False, include_context=False, include_url=False)
     return "; ".join(f"{'.'.join(map(str, part['loc'])) or 'input'}: {part['msg']}" for part in found[:20])
-
-
-class Leaving(Enum):
-    """Why a transaction leaves its worker."""
-
-    ENDED = "ended"
-    IDLE = "idle"
-    HANDED_OVER = "handed over"
-    RESTING = "resting"
-    """`run` waits long to be tried again."""
-    GONE = "gone"
-    """It isn't held any more: nothing to release."""
 
 
 class Actor:
@@ -211,7 +156,7 @@ class Actor:
         if self._holder is None or now_s() - self._held_since_s < self.around.long_turn_s:
             return None
         holder, self._holder = self._holder, None
-        return _place_of(holder, self.cls)
+        return place_of(holder, self.cls)
 
     async def without_turn(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do `work` while others have their turns. However it ends, the turn is taken again before anything else."""

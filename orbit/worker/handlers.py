@@ -13,11 +13,12 @@ from orbit.protocol.ids import PublicName
 from orbit.protocol.values import pack, unpack
 from orbit.state import LeaveRun, Refused
 from orbit.store import types as t
-from orbit.worker.actor import Actor, Leaving
+from orbit.worker.actor import Actor
 from orbit.worker.frames import Frame, Kind
 from orbit.worker.lease import now_s
 from orbit.worker.scopes import Scope, change_scope, entry_scope
 from orbit.worker.settling import persist
+from orbit.worker.surroundings import Leaving
 from orbit.worker.turn import Turn
 from orbit.worker.verbs import ActorConnection
 

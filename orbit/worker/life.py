@@ -10,11 +10,12 @@ from pydantic import ValidationError
 
 from orbit.state import LeaveRun, State, bind, encode, flaw_of, from_input, rebuild
 from orbit.store import types as t
-from orbit.worker.actor import Actor, Leaving, reasons
+from orbit.worker.actor import Actor, reasons
 from orbit.worker.handlers import Attendant
 from orbit.worker.history import History, Listener
 from orbit.worker.runner import backoff_s, run_all
 from orbit.worker.settling import persist
+from orbit.worker.surroundings import Leaving
 from orbit.worker.turn import Turn, failed
 from orbit.worker.verbs import ActorTransaction
 

@@ -11,11 +11,12 @@ from orbit.errors import OutcomeUnknown
 from orbit.protocol.ids import TxId
 from orbit.state import State
 from orbit.store import types as t
-from orbit.worker.actor import Actor, Leaving, Surroundings
+from orbit.worker.actor import Actor
 from orbit.worker.lease import Lease, own_deadline_s
 from orbit.worker.life import live
 from orbit.worker.renewer import Renewed, Renewer
 from orbit.worker.settling import BROKEN, Backoff
+from orbit.worker.surroundings import Leaving, Surroundings
 
 log = structlog.get_logger("orbit.worker")
 

@@ -17,7 +17,6 @@ from orbit.state import State
 from orbit.store import types as t
 from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
-from orbit.worker.actor import Surroundings
 from orbit.worker.care import Caretaker
 from orbit.worker.claims import Claimer
 from orbit.worker.config import WorkerConfig
@@ -28,6 +27,7 @@ from orbit.worker.ranking import Ranks
 from orbit.worker.renewer import Renewer
 from orbit.worker.settling import BROKEN, persist
 from orbit.worker.slots import Slots
+from orbit.worker.surroundings import Surroundings
 
 log = structlog.get_logger("orbit.worker")
 

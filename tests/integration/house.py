@@ -18,11 +18,12 @@ from orbit.protocol.values import pack, unpack
 from orbit.state import State, hooks_of
 from orbit.store import types as t
 from orbit.store.store import Store
-from orbit.worker.actor import Actor, Leaving, Surroundings
+from orbit.worker.actor import Actor
 from orbit.worker.discover import spec_of
 from orbit.worker.lease import Lease, now_s
 from orbit.worker.life import live
 from orbit.worker.metrics import Metrics
+from orbit.worker.surroundings import Leaving, Surroundings
 
 
 class Crash(Exception):

@@ -14,9 +14,9 @@ from orbit.protocol.values import pack
 from orbit.store import script
 from orbit.store import types as t
 from orbit.store.store import Store
-from orbit.worker.actor import Leaving
 from orbit.worker.claims import Claimer
 from orbit.worker.discover import spec_of
+from orbit.worker.surroundings import Leaving
 from tests.integration.house import House, Tap
 from tests.integration.probes import Probe, Probed
 from tests.support.proxy import Proxy
@@ -101,7 +101,9 @@ async def test_a_claim_whose_reply_is_lost_is_granted_once(
     assert before == ()
     cut = proxy.cut_after(script.CLAIM.sha.encode())
     granted: asyncio.Queue[t.Grant] = asyncio.Queue()
-    claimer = Claimer(behind, "tester", [spec], 10.0, lambda: 4, lambda grant, _: granted.put_nowait(grant), lambda: None)
+    claimer = Claimer(
+        behind, "tester", [spec], 10.0, lambda: 4, lambda grant, _: granted.put_nowait(grant), lambda: None
+    )
     claimer.want(partition)
     grant = await granted.get()
     assert cut.done.is_set()

@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr
 from orbit import Connection, UsageError
 from orbit.config import Limits
 from orbit.errors import BadRequest, TooLarge
-from orbit.worker.actor import Leaving
+from orbit.worker.surroundings import Leaving
 from tests.integration.house import House, Tap
 from tests.integration.probes import Probe, Probed, forever, nothing, steps_of_the_loop
 

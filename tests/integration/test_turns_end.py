@@ -10,8 +10,8 @@ from pydantic import Field
 from orbit import Connection, Unloaded
 from orbit.config import RetryPolicy
 from orbit.store import types as t
-from orbit.worker.actor import Leaving
 from orbit.worker.lease import now_s
+from orbit.worker.surroundings import Leaving
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
 

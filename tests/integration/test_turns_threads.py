@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from orbit import Connection, Unloaded, UsageError
-from orbit.worker.actor import Leaving
+from orbit.worker.surroundings import Leaving
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed
 
