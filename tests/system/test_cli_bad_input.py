@@ -36,17 +36,15 @@ async def test_a_wrong_command_line(stage: Stage, arguments: tuple[str, ...]) ->
     assert status == 2
 
 
-@pytest.mark.parametrize("url", ["http://no-scheme-but-a-redis", "nonsense", "redis://127.0.0.1:port/0", "redis://"])
-@pytest.mark.parametrize("command", [("worker", APP), ("edge",), ("ls",), ("dev", APP)], ids=lambda value: value[0])
-async def test_a_redis_that_is_no_url(stage: Stage, command: tuple[str, ...], url: str) -> None:
-    if url == "redis://" and command[0] in ("worker", "edge"):
-        pytest.skip("it names the local server, which these wait for")
-    await refused(stage, *command, "--redis", url)
+@pytest.mark.parametrize("url", ["http://no-redis", "nonsense", "redis://127.0.0.1:port/0"])
+async def test_a_redis_that_is_no_url(stage: Stage, url: str) -> None:
+    commands = [("worker", APP), ("edge",), ("ls",), ("dev", APP)]
+    await asyncio.gather(*(refused(stage, *command, "--redis", url) for command in commands))
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+@pytest.mark.parametrize("where", [("--redis", NOWHERE), ("--url", "http://127.0.0.1:1")], ids=lambda value: value[0])
+async def test_nobody_is_there(stage: Stage, where: tuple[str, str]) -> None:
+    commands = [
         ("start", "Quick"),
         ("tail", TX),
         ("send", TX, "data"),
@@ -54,13 +52,9 @@ async def test_a_redis_that_is_no_url(stage: Stage, command: tuple[str, ...], ur
         ("result", TX),
         ("ls",),
         ("show", TX),
-    ],
-    ids=lambda value: value[0],
-)
-@pytest.mark.parametrize("where", [("--redis", NOWHERE), ("--url", "http://127.0.0.1:1")], ids=lambda value: value[0])
-async def test_nobody_is_there(stage: Stage, command: tuple[str, ...], where: tuple[str, str]) -> None:
-    _, line = await refused(stage, *command, *where)
-    assert "127.0.0.1:1" in line
+    ]
+    for _, line in await asyncio.gather(*(refused(stage, *command, *where) for command in commands)):
+        assert "127.0.0.1:1" in line
 
 
 async def test_dev_exits_where_redis_is_not_there(stage: Stage) -> None:
