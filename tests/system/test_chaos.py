@@ -13,7 +13,7 @@ from tests.support.processes import Process, Stage
 from tests.system.conftest import STATES
 from tests.system.crowd import Crowd, judge, set_within, settle
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 STATES_USED = ("Ledger", "Looping", "Threaded")
 TRANSACTIONS = int(os.environ.get("ORBIT_CHAOS_TRANSACTIONS", "50"))
@@ -32,7 +32,10 @@ class Reaper:
         self.workers.append(await self.stage.worker(STATES / "ledger.py", self.redis, "--lease-s", "2"))
 
     async def reap(self, stop: asyncio.Event) -> None:
-        while not await set_within(stop, KILL_EVERY_S):
+        loop = asyncio.get_running_loop()
+        due = loop.time() + KILL_EVERY_S
+        while not await set_within(stop, due - loop.time()):
+            due = loop.time() + KILL_EVERY_S
             victim = self.workers.pop(self.rng.randrange(len(self.workers)))
             await victim.kill()
             self.kills += 1

@@ -118,6 +118,7 @@ async def test_a_private_update_reaches_its_session_alone_also_in_a_resume(stage
         await judge(edges[0], mine, other)
 
 
+@pytest.mark.timeout(90 + 4 * STALL_S)
 async def test_a_client_that_stops_reading_costs_the_edge_nothing_and_misses_nothing(
     stage: Stage, measured: Callable[[str], None]
 ) -> None:
