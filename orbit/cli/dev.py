@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from orbit.cli.children import ORBIT, Child, ending, url_in
 from orbit.cli.failures import DEFINITION, CommandError
+from orbit.cli.life import DRAINING
 from orbit.cli.output import Voices, note
 from orbit.cli.running import Running, announced
 from orbit.store.embedded import EmbeddedServer
@@ -109,7 +110,9 @@ class Team:
         return ["worker", self._plan.app, "--lease-s", str(self._plan.lease_s), "--rebuild-fields"]
 
     def _hear(self, name: str, line: str) -> None:
-        # Why a child could not start is said once, by this process itself: see Child.ready and _keep.
+        # What this process says itself, or will: see Child.ready and _pause.
+        if line == DRAINING:
+            return
         if line.startswith("orbit: ") or (not self._settled and line.startswith("orbit ")):
             return
         self._voices.hear(name, line)
@@ -163,8 +166,6 @@ class Team:
 
     async def stop(self) -> None:
         """Let all leave, workers before the edge that shows what they do last."""
-        if self._settled:
-            self._voices.say("taking everything down; a second signal does it at once")
         within_s = self._plan.drain_s + 2.0
         await asyncio.gather(*(worker.stop(within_s) for worker in self._workers))
         await self._edge.stop(within_s)

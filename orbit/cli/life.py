@@ -18,6 +18,9 @@ from orbit.cli.failures import DONE, tell
 PARENT = "_ORBIT_PARENT"
 """Set for a child process: the process id of the parent that it must not outlive."""
 
+DRAINING = "draining; a second signal exits at once"
+"""Said at the first signal."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -65,6 +68,8 @@ async def _with_signals(
             os._exit(128 + number)
         asked = True
         loop.call_soon_threadsafe(stop.set)
+        with contextlib.suppress(OSError):  # not print: it may be what the signal interrupted
+            os.write(sys.stderr.fileno(), f"{DRAINING}\n".encode())
 
     # Not loop.add_signal_handler: that one waits for its turn in a loop that may be blocked.
     for number in (signal.SIGTERM, signal.SIGINT):

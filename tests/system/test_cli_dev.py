@@ -125,7 +125,7 @@ async def test_a_second_signal_exits_at_once(stage: Stage) -> None:
         await shell.run("send", tx, "again")
         below = list(children_of(process.pid))
         process.signal(signal.SIGINT)
-        await process.says("taking everything down")
+        await process.says("draining")
         process.signal(signal.SIGINT)
         async with asyncio.timeout(20):
             assert await process.wait() == 128 + signal.SIGINT
