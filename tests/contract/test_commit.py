@@ -298,6 +298,8 @@ async def test_a_barred_session_has_no_place_and_no_changes(house: House) -> Non
     assert [change.session for change in (await house.work(grant.tx)).changes] == [BOB]
     assert not await house.store.detach(grant.tx, ANN, place())
     assert await house.session(grant.tx) == {"b": b"not you"}
+    await house.commit(grant, 1, barred=((BOB, "nor you"),))
+    assert (await house.work(grant.tx)).changes == (), "of a barred one nothing is told"
 
 
 # ---- leases
@@ -347,6 +349,7 @@ async def test_the_end_is_the_last_of_three(house: House) -> None:
         await house.send(grant.tx, mid)
     await house.send(grant.tx, 1, BOB)
     await house.store.append(grant.tx, t.NewMessage(b"no session"))
+    await house.store.append(grant.tx, t.NewMessage(b"a session, and no number", ANN))
     first = (await house.work(grant.tx)).messages[0]
     answer = await house.commit(
         grant, entries=(t.NewUpdate(b"last"),), consumed=(first.id,), names=(("a", b"1"),),
@@ -369,6 +372,7 @@ async def test_the_end_is_the_last_of_three(house: House) -> None:
     key = house.store.keys.transaction(grant.tx).encode()
     kept = {name.removeprefix(key) for name in await house.keyspace() if name.startswith(key)}
     assert kept == {b"", b":log", b":sess"}
+    assert not await house.redis.hexists(house.store.keys.transaction(grant.tx), "lease")
 
 
 async def test_what_the_end_decides_by_itself_stands_under_an_epoch_of_its_own(house: House) -> None:
@@ -521,6 +525,15 @@ async def test_nothing_newer_than_the_newest_snapshot_is_trimmed(house: House) -
     assert len(await house.log(grant.tx)) == 40
     await house.commit(grant, 1, entries=(t.NewUpdate(b"u"),), snapshot=b"{}")
     assert await trimmed(house, grant) == str(Cursor(31, grant.epoch)).encode()
+
+
+async def test_a_snapshot_of_an_earlier_commit_bounds_the_trimming(house: House) -> None:
+    grant = await house.run(keep_updates=10)
+    await fill(house, grant, 12)
+    await house.commit(grant, 12, snapshot=b"{}")
+    for number in range(13, 40):
+        await house.write(grant, number, b"u")
+    assert await trimmed(house, grant) == str(Cursor(12, grant.epoch)).encode()
 
 
 async def test_nothing_newer_than_the_newest_view_is_trimmed(house: House) -> None:

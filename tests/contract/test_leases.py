@@ -315,6 +315,18 @@ async def test_a_wake_time_of_a_running_one_nudges_its_owner(house: House) -> No
     await heard.close()
 
 
+async def test_a_wake_time_of_what_is_over_or_gone(house: House) -> None:
+    grant = await house.run()
+    await house.end(grant)
+    gone = TxId("nowhere-to-be-found")
+    key = house.store.keys.partition(house.store.partition_of(grant.tx)) + ":due"
+    await house.redis.zadd(key, {f"t:{grant.tx}": 1, f"t:{gone}": 1})
+    assert (await house.due(grant.tx)).done == 2
+    assert await house.status(grant.tx) == "finished"
+    assert set(await house.due_members(grant.tx)) == {f"r:{grant.tx}".encode()}
+    assert await house.redis.zscore(key, f"t:{gone}") is None
+
+
 @covers("due", "removable", "removed already")
 @covers("remove", "removed", "not over", "not yet")
 async def test_an_ended_one_is_removed_whole_after_its_retention(house: House) -> None:

@@ -124,9 +124,18 @@ async def test_only_the_place_itself_is_freed(house: House) -> None:
 async def test_a_row_that_nothing_hangs_on_goes_at_once(house: House) -> None:
     tx = await house.begin()
     before = await house.keyspace()
-    await house.attach(tx)
+    await house.store.attach(tx, ANN, place(), "ann")
     assert await house.store.detach(tx, ANN, place())
     assert await house.keyspace() == before
+
+
+async def test_what_is_told_of_nothing_is_not_woken(house: House) -> None:
+    grant = await house.run(connection_hooks=False)
+    await house.store.release(grant.tx, grant.epoch, 0, None, idle=True)
+    await house.attach(grant.tx)
+    await house.store.detach(grant.tx, ANN, place())
+    assert await house.status(grant.tx) == "idle"
+    assert await house.due_members(grant.tx) == {}
 
 
 @covers("lib/sessions", "to be told", "owner to tell", "remembered")
@@ -207,6 +216,7 @@ async def test_a_session_that_left_long_ago_is_forgotten(house: House) -> None:
     assert await house.session(grant.tx) == {"m": b"1"}
     await house.attach(grant.tx, BOB)
     assert await house.session(grant.tx) == {}
+    assert await house.redis.zcard(house.store.keys.transaction(grant.tx) + ":seen") == 0
     assert (await house.attach(grant.tx)).last_mid == 0
 
 
@@ -216,6 +226,36 @@ async def test_a_session_with_an_unread_message_is_kept(house: House) -> None:
     await house.send(grant.tx, 1)
     await house.attach(grant.tx, BOB)
     assert (await house.attach(grant.tx)).last_mid == 1
+
+
+async def test_a_session_that_is_connected_is_kept(house: House) -> None:
+    grant = await house.run(connection_hooks=False)
+    await house.send(grant.tx, 1)
+    (message,) = (await house.work(grant.tx)).messages
+    await house.commit(grant, consumed=(message.id,))
+    await house.attach(grant.tx)
+    await house.attach(grant.tx, BOB)
+    assert (await house.store.sessions(grant.tx))[1] == 2
+    assert (await house.session(grant.tx))["m"] == b"1"
+
+
+async def test_a_detach_forgets_those_that_left_long_ago_too(house: House) -> None:
+    grant = await house.run(connection_hooks=False)
+    await house.attach(grant.tx, BOB)
+    await house.send(grant.tx, 1)
+    (message,) = (await house.work(grant.tx)).messages
+    await house.commit(grant, consumed=(message.id,))
+    await house.store.detach(grant.tx, BOB, place())
+    assert await house.session(grant.tx) == {}
+
+
+async def test_a_barred_session_is_not_forgotten(house: House) -> None:
+    grant = await house.run()
+    await house.send(grant.tx, 1)
+    (message,) = (await house.work(grant.tx)).messages
+    await house.commit(grant, consumed=(message.id,), barred=((ANN, "not you"),))
+    await house.attach(grant.tx, BOB)
+    assert await house.store.attach(grant.tx, ANN, place(), None) == t.Barred("not you")
 
 
 async def test_a_session_whose_leaving_is_untold_is_kept(house: House) -> None:
