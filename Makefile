@@ -24,7 +24,6 @@ test: $(VENV)/.with-test ## All tests but those that need Debian's redis-server
 debian: $(VENV)/.with-test ## The store, the workers and the edges against the Redis at ORBIT_TEST_REDIS_URL
 	$(PYTEST) tests -m debian
 	$(PYTEST) tests/integration -m "not system" -n auto --dist loadfile
-	$(PYTEST) tests/contract -k url -m "not debian"
 
 .PHONY: lint
 lint: $(VENV)/.with-lint ## Ruff

@@ -154,8 +154,6 @@ class Edge:
     def recheck(self) -> None:
         """Redis was away: nothing that was heard or written lately is certain. Look at all of it again."""
         self.hub.on_gap()
-        self._deserted = asyncio.Event()
-        self._deserted.set()
         self._recheck_due = True
         if not self._rechecking:
             self._rechecking = True

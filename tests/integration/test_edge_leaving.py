@@ -284,6 +284,24 @@ async def test_a_subscription_that_breaks_costs_nothing(edge: RunningEdge, own_s
     assert await updates(link, 200) == list(range(200))
 
 
+async def test_a_drain_after_a_gap_lets_its_clients_stay_as_long(server: EmbeddedServer, own_store: Store) -> None:
+    """The subscription breaks; the edge looks at everything again; then it drains, with its clients still counted."""
+    edge = await RunningEdge(server.url, "orbit", {"timing": Timing(drain_s=2)}).start()
+    hand = await Hand.start(own_store)
+    link = await edge.link()
+    await attach(link, hand)
+    await own_store.link.write("CLIENT", "KILL", "TYPE", "pubsub")
+    await until_ready(edge, 200)
+    await hand.update(1)
+    assert await updates(link, 1) == [1]
+    edge.stop.set()
+    await link.expect("goaway")
+    await hand.update(2)
+    assert await updates(link, 1) == [2]
+    assert await closed_with(link) == 1012
+    await edge.close()
+
+
 async def test_an_end_that_was_never_heard_is_found(edge: RunningEdge, own_store: Store) -> None:
     hand = await Hand.start(own_store)
     link = await edge.link()
