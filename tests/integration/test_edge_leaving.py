@@ -296,9 +296,11 @@ async def test_a_drain_after_a_gap_lets_its_clients_stay_as_long(server: Embedde
     assert await updates(link, 1) == [1]
     edge.stop.set()
     await link.expect("goaway")
+    told_at = asyncio.get_running_loop().time()
     await hand.update(2)
     assert await updates(link, 1) == [2]
     assert await closed_with(link) == 1012
+    assert asyncio.get_running_loop().time() - told_at > 0.4, "it may stay for 0.3 of the 2 s"
     await edge.close()
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -430,11 +430,11 @@ class WireClient:
         """Exponential with full jitter."""
         return self.rng.uniform(0, min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(attempt, 10)))
 
-    async def changed(self) -> None:
-        """Return when something has come in since the call."""
+    def changed(self) -> Coroutine[Any, Any, Any]:
+        """To be awaited: returns when something has come in since the call (not: since the await)."""
         if self.failure is not None:
             raise self.failure
-        await self._pulse.wait()
+        return self._pulse.wait()
 
     def _changed(self) -> None:
         self._pulse.set()
