@@ -21,8 +21,10 @@ app = typer.Typer(
 )
 Command = Callable[..., None]
 SERVERS: tuple[Command, ...] = (servers.dev, servers.worker, servers.edge)
-VERBS: tuple[Command, ...] = (talk.start, talk.tail, talk.send, talk.cancel, talk.result, look.ls, look.show, demo.demo)
-OF_ONE: frozenset[Command] = frozenset({talk.tail, talk.send, talk.cancel, talk.result, look.show})
+VERBS: tuple[Command, ...] = (
+    talk.start, talk.tail, talk.send, talk.cancel, talk.retry, talk.result, look.ls, look.show, demo.demo,
+)  # fmt: skip
+OF_ONE: frozenset[Command] = frozenset({talk.tail, talk.send, talk.cancel, talk.retry, talk.result, look.show})
 """Their id, or DATA, may begin with `-`: what is no option of theirs is an argument."""
 
 for command in SERVERS + VERBS:

@@ -1,4 +1,4 @@
-"""`start`, `tail`, `send`, `cancel` and `result`: what one says to a transaction, and hears from it."""
+"""`start`, `tail`, `send`, `cancel`, `retry` and `result`: what one says to a transaction, and hears from it."""
 
 from __future__ import annotations
 
@@ -105,6 +105,17 @@ def cancel(
 ) -> None:
     """Cancel a transaction; done once that is certain to happen."""
     asked(Where(redis, url, namespace, partitions), lambda deployment: deployment.cancel(known(id), reason))
+
+
+def retry(
+    id: o.Id,
+    redis: o.Redis = None,
+    url: o.Url = None,
+    namespace: o.Namespace = "orbit",
+    partitions: o.Partitions = None,
+) -> None:
+    """Let a failed transaction go on from its last commit."""
+    asked(Where(redis, url, namespace, partitions), lambda deployment: deployment.retry(known(id)))
 
 
 def result(

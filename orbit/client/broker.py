@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Self, TypeVar
@@ -189,6 +190,21 @@ class Broker:
             raise NotFound("no such transaction")
         if isinstance(answer, t.Over):
             raise Ended(f"the transaction is {answer.status}")
+        return answer.status
+
+    async def retry(self, tx: str) -> str:
+        """Let a failed transaction go on from its last snapshot. Returns its status for now.
+
+        Raises:
+            NotFound.
+            Conflict: It isn't failed.
+        """
+        store, tx, request = await self._open(), check_id(tx), secrets.token_hex(16)
+        answer = await _insist(lambda: store.retry(tx, request))
+        if isinstance(answer, t.Missing):
+            raise NotFound("no such transaction")
+        if isinstance(answer, t.NotFailed):
+            raise Conflict(f"the transaction is {answer.status}, not failed")
         return answer.status
 
     # ---- following

@@ -183,6 +183,16 @@ class Client:
         _, answer = await self._web.ask("POST", "transactions", tx, "cancel", body=body)
         return str(read_field(answer, "status"))
 
+    async def retry(self, tx: str) -> str:
+        """Let a failed transaction go on from its last snapshot. Returns its status for now.
+
+        Raises:
+            NotFound.
+            Conflict: It isn't failed.
+        """
+        _, answer = await self._web.ask("POST", "transactions", tx, "retry", key=secrets.token_urlsafe(16))
+        return str(read_field(answer, "status"))
+
     # ---- following
 
     async def attach(

@@ -69,6 +69,8 @@ class Watch:
                 self.on_live(message)
             if len(early) == EARLY_MESSAGES:
                 self.suspect()
+        elif self.feed.over and status not in ENDED:
+            self.suspect()  # it was retried, and that wasn't heard: its end is no end any more
         return self.feed
 
     def on_live(self, message: LiveMessage) -> None:

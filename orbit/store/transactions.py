@@ -1,4 +1,4 @@
-"""Applications' verbs: start, append, cancel, get."""
+"""Applications' verbs: start, append, cancel, retry, get."""
 
 from __future__ import annotations
 
@@ -76,6 +76,21 @@ class Transactions(StorePart):
         if reply[0] == b"over":
             return t.Over(decode.status(reply[1]))
         return t.CancelSet(decode.status(reply[1]))
+
+    async def retry(self, tx: TxId, request: str) -> t.Retried | t.NotFailed | t.Missing:
+        """Let a failed transaction go on from its last snapshot, its attempts and crashes counted from none.
+
+        Args:
+            request: Names this retry: the same again changes nothing, and is answered the same.
+
+        Raises:
+            OutcomeUnknown: The connection broke. The same request again is safe. Atomic in `retry.lua`.
+        """
+        reply = await self._link.run(script.RETRY, self._keys.both(tx), tx, request, digits(3))
+        if reply[0] == b"missing":
+            return t.Missing()
+        kind = t.Retried if reply[0] == b"retried" else t.NotFailed
+        return kind(decode.status(reply[1]))
 
     async def get(self, tx: TxId) -> t.Transaction | None:
         """All that is known of a transaction but its log, or None where there is none."""

@@ -394,12 +394,26 @@ class Released:
     status: Literal["pending", "idle"]
 
 
-# ---- cancel, due
+# ---- cancel, retry, due
 
 
 @dataclass(frozen=True, slots=True)
 class CancelSet:
     """Certain to happen: the flag is set (or it ended at once)."""
+
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """It goes on from its last snapshot; `status` is what it is by now."""
+
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class NotFailed:
+    """Only what has failed is retried; nothing was changed."""
 
     status: Status
 

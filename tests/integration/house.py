@@ -174,7 +174,7 @@ class House:
         return [(e.session, e.mid, e.code) for e in await self.log(tx) if isinstance(e, RefusalEntry)]
 
     async def end(self, tx: TxId) -> tuple[str, Any]:
-        (end,) = (entry for entry in await self.log(tx) if isinstance(entry, EndEntry))
+        *_, end = (entry for entry in await self.log(tx) if isinstance(entry, EndEntry))
         if end.error is not None:
             return end.status, (end.error.type, end.error.message)
         return end.status, None if end.result is None else unpack(end.result)

@@ -18,6 +18,33 @@ from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
 # ---- how run ends
 
 
+class Failing(Probed, retries=0, stays_open=False):
+    tried: int = 0
+
+    async def run(self) -> int:
+        self.tried += 1
+        recorded = await self.transaction.step("draw", self.draw)
+        await self.transaction.send_update(self.tried)
+        if self.tried == 1:
+            await self.transaction.fail("the first time")
+        return recorded
+
+    async def draw(self) -> int:
+        Probed.probe.seen.append("drawn")
+        return self.tried
+
+
+async def test_a_failed_one_that_is_retried_goes_on_from_its_last_commit(house: House, probe: Probe) -> None:
+    """Its fields and the names that it recorded are as they were; the step isn't done twice."""
+    tx = await house.start(Failing)
+    assert await (await house.claim(Failing, tx)).leaving() is Leaving.ENDED
+    assert await house.store.retry(tx, "once") == t.Retried("pending")
+    assert await (await house.claim(Failing, tx)).leaving() is Leaving.ENDED
+    assert await house.updates(tx) == [1, 2]
+    assert await house.end(tx) == ("finished", 1)
+    assert probe.seen == ["drawn"]
+
+
 class Finishing(Probed):
     n: int = 0
 

@@ -132,6 +132,15 @@ async def test_a_failed_one_has_no_result(shell: Shell) -> None:
     assert "it was meant to" in assert_one_line(process)
 
 
+async def test_retry(shell: Shell) -> None:
+    tx = id_of(await shell.run("start", "Second"))
+    await shell.run("result", tx, status=1)
+    await shell.run("retry", tx)
+    assert await shell.run("result", tx) == ["2"]
+    assert await shell.run("tail", tx) == ['"try 1"', '"try 2"']
+    await shell.run("retry", tx, status=1)
+
+
 async def test_result_waits_no_longer_than_told(shell: Shell) -> None:
     tx = id_of(await shell.run("start", "Patient"))
     await shell.run("result", tx, "--wait-s", "0.2", status=1)
@@ -171,6 +180,7 @@ async def test_what_the_deployment_refuses(shell: Shell) -> None:
         ("tail", "no id"),
         ("send", unknown, "data"),
         ("cancel", unknown),
+        ("retry", unknown),
         ("result", unknown),
         ("show", unknown),
     ]

@@ -35,6 +35,7 @@ def make_app(edge: Edge) -> Starlette:
             resource(edge, "/v1/transactions/{id}/result", GET=transactions.result),
             resource(edge, "/v1/transactions/{id}/messages", POST=verbs.send),
             resource(edge, "/v1/transactions/{id}/cancel", POST=verbs.cancel),
+            resource(edge, "/v1/transactions/{id}/retry", POST=verbs.retry),
             resource(edge, "/v1/states", GET=states.list),
             resource(edge, "/v1/info", GET=service.info),
             resource(edge, PATH, GET=service.not_upgraded),

@@ -1,6 +1,8 @@
-"""Messages to a transaction, and its cancelling."""
+"""Messages to a transaction, its cancelling and its retry."""
 
 from __future__ import annotations
+
+import secrets
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -51,6 +53,19 @@ class Verbs:
             raise BadRequest(f"reason: {len(reason)} characters; the limit is {REASON_CHARACTERS}")
         answer = await self._edge.cancel(tx, reason)
         return answers.answer({"status": answer.status}, 202)
+
+    async def retry(self, request: Request) -> Response:
+        """A failed one again. An `Idempotency-Key` names the retry: with it, asking again is safe."""
+        tx = transaction_id(request)
+        await read_object(request, self._edge.config.limits.frame_bytes, required=False)
+        answer = await self._edge.store.retry(tx, idempotency_key(request) or secrets.token_hex(16))
+        match answer:
+            case t.Retried(status):
+                return answers.answer({"status": status}, 202)
+            case t.NotFailed(status):
+                raise Conflict(f"the transaction is {status}, not failed")
+            case t.Missing():
+                raise NotFound("no such transaction")
 
 
 def _stored(

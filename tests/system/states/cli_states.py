@@ -38,6 +38,19 @@ class Broken(State, retries=0):
         await self.transaction.fail("it was meant to")
 
 
+class Second(State, retries=0):
+    """Fails, and goes on from where it was when it is retried."""
+
+    tried: int = 0
+
+    async def run(self) -> int:
+        self.tried += 1
+        await self.transaction.send_update(f"try {self.tried}")
+        if self.tried == 1:
+            await self.transaction.fail("not yet")
+        return self.tried
+
+
 class Patient(State):
     """Runs until it is cancelled."""
 

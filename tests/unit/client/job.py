@@ -54,10 +54,10 @@ class Job:
         return await cls.claimed(store, tx)
 
     @classmethod
-    async def claimed(cls, store: Store, tx: str) -> Job:
-        """Be the worker of `tx`."""
+    async def claimed(cls, store: Store, tx: str, time: int = 1) -> Job:
+        """Be the worker of `tx`, once for each `time`."""
         partition, spec = store.partition_of(TxId(tx)), Spec("default", "Count", 1)
-        [grant] = await store.claim(partition, "worker", [spec], 10, 60_000, f"claim-{tx}")
+        [grant] = await store.claim(partition, "worker", [spec], 10, 60_000, f"claim-{tx}-{time}")
         return cls(store, TxId(tx), grant, grant.number)
 
     async def commit(self, **what: Any) -> None:

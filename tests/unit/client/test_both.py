@@ -53,7 +53,7 @@ async def test_starts(way: Way) -> None:
 
 
 async def test_unknown_ids(way: Way) -> None:
-    for asked in (way.get(NOBODY), way.result(NOBODY), way.cancel(NOBODY), way.send(NOBODY, 1)):
+    for asked in (way.get(NOBODY), way.result(NOBODY), way.cancel(NOBODY), way.retry(NOBODY), way.send(NOBODY, 1)):
         with pytest.raises(NotFound):
             await asked
     with pytest.raises(NotFound):
@@ -106,6 +106,30 @@ async def test_a_failure(way: Way, store: Store) -> None:
     info = await way.get(tx)
     assert info.error is not None
     assert (info.error.type, info.error.message) == ("ValueError", "it broke")
+
+
+async def test_a_retry(way: Way, store: Store) -> None:
+    tx = await way.start("Count", {"total": 3})
+    with pytest.raises(Conflict, match="is pending, not failed"):
+        await way.retry(tx)
+    job = await Job.claimed(store, tx)
+    await job.update(1)
+    await job.end("failed", error=Failure("ValueError", "it broke"))
+    events = [event async for event in way.events(tx) if isinstance(event, Update | End)]
+    assert [type(event) for event in events] == [Update, End]
+    assert await way.retry(tx) == "pending"
+    info = await way.get(tx)
+    assert (info.status, info.error, info.ended_at) == ("pending", None, None)
+    async with aclosing(way.updates(tx, after=events[-1].cursor)) as updates, asyncio.timeout(PATIENCE_S):
+        job = await Job.claimed(store, tx, 2)
+        await job.update(2)
+        assert (await anext(updates)).data == 2
+        await job.end(result="done")
+        assert await way.result(tx) == "done"
+        with pytest.raises(StopAsyncIteration):
+            await anext(updates)
+    whole = [event async for event in way.events(tx) if isinstance(event, Update | End)]
+    assert [type(event) for event in whole] == [Update, Update, End], "nobody is told of the end that was undone"
 
 
 async def test_a_cancel(way: Way) -> None:

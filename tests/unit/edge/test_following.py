@@ -506,6 +506,19 @@ async def test_removed_while_it_is_watched(bench: Bench) -> None:
     assert len(bench.hub) == 0
 
 
+async def test_an_end_is_not_told_once_a_retry_has_undone_it_even_if_that_was_not_heard(bench: Bench) -> None:
+    """One client has seen the end; the live message of the retry is lost; another client attaches."""
+    bench.store.update(0)
+    bench.store.commit(EndEntry(START, "failed"), status="failed")
+    first = await bench.follow()
+    await first.until(2)
+    bench.store.commit(status="pending")
+    second = await bench.follow()
+    assert [message["type"] for message in (await second.until(2))[:2]] == ["update", "advance"]
+    bench.hear(bench.store.update(1))
+    assert await second.updates(1) == [1]
+
+
 async def test_what_is_heard_before_the_feed_begins(bench: Bench) -> None:
     watch = await bench.hub.join(TX)
     bench.hear(bench.store.update(0))

@@ -1,6 +1,7 @@
 -- The end of a transaction: what commit and cancel have in common. Needs clock, wake, log.
 -- `finish`: a `rejected` `ended` for each message left in the inbox that has a session to tell, in order; the end entry;
--- what only a live transaction needs goes (a failed one keeps snapshots and names: it may be retried); removal becomes due.
+-- what only a live transaction needs goes (a failed one keeps snapshots, names and what its State is to be told of sessions:
+-- it may be retried); removal becomes due.
 -- Returns the end entry's id. All of it is written under `epoch`, which is new: what is left in the inbox may be
 -- another thing when the same commit is done again after Redis lost it, so it must not stand under the grant's own epoch.
 -- Suffixes of the transaction's key: `:inbox`, `:changes`, `:outbox`, `:conn`, `:keys`, `:seen`, `:snap`, `:names`.
@@ -35,11 +36,9 @@ local function finish(tx, part, id, seq, epoch, retain, over)
     'result', over.result, 'error_type', over.error_type, 'error_message', over.error_message, 'trace', over.trace,
     'owner', '')
   redis.call('HDEL', tx, 'lease', 'note')
-  for _, suffix in ipairs({ 'inbox', 'changes', 'outbox', 'conn', 'keys' }) do
-    redis.call('UNLINK', tx .. ':' .. suffix)
-  end
+  redis.call('UNLINK', tx .. ':inbox', tx .. ':outbox', tx .. ':keys')
   if over.status ~= 'failed' then
-    redis.call('UNLINK', tx .. ':snap', tx .. ':names', tx .. ':seen') -- branch: never again
+    redis.call('UNLINK', tx .. ':snap', tx .. ':names', tx .. ':seen', tx .. ':changes', tx .. ':conn') -- branch: never again
   end
   redis.call('ZREM', part .. ':due', 'l:' .. id, 't:' .. id)
   due_at(part, 'r:' .. id, now + tonumber(retain))

@@ -31,7 +31,7 @@ end
 -- hangs on goes at once.
 local function free(tx, part, id, public, place, m, grace)
   local told, mid, bar = row(tx, public, 't', 'm', 'b')
-  local change = m.hooks == '1' and told and told ~= '' and not ENDED[m.status]
+  local change = m.hooks == '1' and told and told ~= '' and (not ENDED[m.status] or m.status == 'failed')
   if change then
     redis.call('ZADD', tx .. ':changes', int(now + grace), public) -- branch: to be told
   else
