@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgpack
 
@@ -25,9 +25,29 @@ from orbit.store import types as t
 from orbit.store.store import Store
 
 if TYPE_CHECKING:
-    from orbit.edge.connection import Connection
+    from orbit.edge.dialogue import Dialogue
 
 log = logging.getLogger("orbit.edge")
+
+
+class Peer(Protocol):
+    """A client's connection, as its edge holds it."""
+
+    id: str
+    dialogue: Dialogue | None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What the client hasn't taken yet."""
+
+    def go_away(self, reconnect_after_ms: int) -> None:
+        """Tell the client to connect elsewhere after that long."""
+
+    def shutdown(self) -> None:
+        """Close it: the edge restarts."""
+
+    def tick(self, now: float) -> None:
+        """Look whether the client is still there."""
 
 
 class Edge:
@@ -45,7 +65,7 @@ class Edge:
         self.store = store
         self.metrics = Metrics()
         self.tasks = Tasks()
-        self.connections: dict[str, Connection] = {}
+        self.connections: dict[str, Peer] = {}
         self.draining = False
         self.hub = Hub(store, config.pulse, self.metrics, on_edge=self._hear, on_gap=self.recheck)
         self.leaving = Leaving(store, config.pulse.retry_s)
@@ -65,11 +85,11 @@ class Edge:
     def new_connection_id(self) -> str:
         return str(next(self._connection_ids))
 
-    def take_in(self, connection: Connection) -> None:
+    def take_in(self, connection: Peer) -> None:
         self.connections[connection.id] = connection
         self._deserted.clear()
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Peer) -> None:
         self.connections.pop(connection.id, None)
         if not self.connections:
             self._deserted.set()

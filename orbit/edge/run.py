@@ -6,8 +6,8 @@ import asyncio
 import logging
 import math
 import socket
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from orbit.edge.config import EdgeConfig
@@ -61,10 +61,31 @@ async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result]
 
 async def _serve(edge: Edge, listener: socket.socket) -> None:
     """Everything between opening the store and closing it. A side task that dies takes the edge down."""
-    config, pulse = edge.config, edge.config.pulse
+    config = edge.config
     server = make_server(edge, make_app(edge))
+    async with at_work(edge) as work:
+        serving = asyncio.create_task(server.serve([listener]), name="server")
+        stopped = asyncio.create_task(config.stop.wait(), name="stop")
+        ready = asyncio.create_task(_say_ready(edge, url_of(listener, config.host)), name="ready")
+        try:
+            done, _ = await asyncio.wait([stopped, serving, *work], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopped}:
+                task.result()
+                raise OrbitError(f"the edge's {task.get_name()} ended by itself")
+            await _drain(edge, server, serving)
+        finally:
+            for task in (stopped, ready, serving):
+                task.cancel()
+            await asyncio.gather(stopped, ready, serving, return_exceptions=True)
+            await server.cut()
+
+
+@asynccontextmanager
+async def at_work(edge: Edge) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """All that an edge does beside serving; the tasks that do it, none of which ends by itself."""
+    pulse = edge.config.pulse
     await edge.health.beat()
-    side = [
+    work = [
         asyncio.create_task(work, name=name)
         for name, work in {
             "subscriber": edge.health.listen(),
@@ -74,22 +95,14 @@ async def _serve(edge: Edge, listener: socket.socket) -> None:
             "recent": edge.recent.run(),
             "leaving": edge.leaving.run(),
             "keepalive": every(KEEPALIVE_S, lambda: _tick(edge)),
-            "server": server.serve([listener]),
         }.items()
     ]
-    stopped = asyncio.create_task(config.stop.wait(), name="stop")
-    ready = asyncio.create_task(_say_ready(edge, url_of(listener, config.host)), name="ready")
     try:
-        done, _ = await asyncio.wait([stopped, *side], return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {stopped}:
-            task.result()
-            raise OrbitError(f"the edge's {task.get_name()} ended by itself")
-        await _drain(edge, server, next(task for task in side if task.get_name() == "server"))
+        yield work
     finally:
-        for task in (stopped, ready, *side):
+        for task in work:
             task.cancel()
-        await asyncio.gather(stopped, ready, *side, return_exceptions=True)
-        await server.cut()
+        await asyncio.gather(*work, return_exceptions=True)
         await edge.tasks.cancel()
         await edge.hub.tasks.cancel()
 
@@ -132,6 +145,12 @@ async def _drain(edge: Edge, server: Server, serving: asyncio.Task[None]) -> Non
         closing.cancel()
     server.should_exit = True
     await asyncio.wait([serving], timeout=max(deadline - loop.time(), 0.5))
+    await free_places(edge, deadline)
+
+
+async def free_places(edge: Edge, deadline: float) -> None:
+    """Free the sessions' places, and the edge's own name; what isn't done by `deadline` another edge does."""
+    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(max(deadline - loop.time(), 0.5)):
             await edge.leaving.settled()

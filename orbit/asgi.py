@@ -1,0 +1,39 @@
+"""`orbit.asgi`: an edge inside an ASGI application of one's own (FastAPI, Starlette, Django's ASGI, Quart)."""
+
+from __future__ import annotations
+
+from orbit.config import Limits, Timing
+from orbit.edge.config import EdgeConfig, Pulse
+from orbit.edge.mounted import MountedEdge
+
+__all__ = ["MountedEdge", "edge"]
+
+
+def edge(
+    redis: str,
+    *,
+    namespace: str = "orbit",
+    insecure: bool = False,
+    limits: Limits | None = None,
+    timing: Timing | None = None,
+    pulse: Pulse | None = None,
+) -> MountedEdge:
+    """An edge to mount: the same protocol as `orbit edge`, below the path where it is mounted.
+
+    Enter its `lifespan` in the application's own; served by itself, it needs nothing more. Each process of the server
+    is an edge of its own.
+
+    Args:
+        redis: The deployment's Redis.
+        insecure: Serve clients of other machines, although no tokens are in force.
+    """
+    return MountedEdge(
+        EdgeConfig(
+            redis,
+            namespace=namespace,
+            insecure=insecure,
+            limits=limits or Limits(),
+            timing=timing or Timing(),
+            pulse=pulse or Pulse(),
+        )
+    )

@@ -1,0 +1,127 @@
+"""An edge inside another ASGI application, on that application's server."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from orbit.edge.asgi_connection import AsgiConnection, Receive, Scope, Send
+from orbit.edge.config import EdgeConfig
+from orbit.edge.edge import Edge
+from orbit.edge.handshake import STATUSES, error_body, retry_after
+from orbit.edge.http.app import make_app
+from orbit.edge.run import at_work, free_places
+from orbit.errors import Forbidden, RequestError, Unavailable
+from orbit.store.store import Store
+
+log = logging.getLogger("orbit.edge")
+
+
+class MountedEdge:
+    """An ASGI application with all that an edge serves: HTTP, server-sent events, WebSockets.
+
+    It works between the begin and the end of its `lifespan`; before and after, requests are answered with 503. Served
+    by itself it takes part in the server's lifespan; mounted in another application, that one's has to enter it.
+    """
+
+    def __init__(self, config: EdgeConfig) -> None:
+        self._config = config
+        self._edge: Edge | None = None
+        self._http: Any = None
+        self._stack: AsyncExitStack | None = None
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """Be an edge of the deployment meanwhile. Waits for Redis, saying so, where it isn't there.
+
+        Raises:
+            StoreUnusable: This Redis can't hold a deployment.
+        """
+        config = self._config
+        store = await Store.open(config.redis, config.store_settings(), wait=True, say=config.say)
+        try:
+            edge = Edge(config, store)
+            async with at_work(edge) as work:
+                watching = asyncio.create_task(_watch(edge, work), name="orbit edge")
+                self._edge, self._http = edge, make_app(edge)
+                try:
+                    yield
+                finally:
+                    watching.cancel()
+                    await self._leave(edge)
+                    self._edge = None
+        finally:
+            await store.close()
+
+    async def _leave(self, edge: Edge) -> None:
+        edge.drain()
+        for connection in tuple(edge.connections.values()):
+            connection.shutdown()
+        deadline = asyncio.get_running_loop().time() + edge.config.timing.drain_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                await edge.deserted()
+        except TimeoutError:
+            log.info("leaving with %d connections open", len(edge.connections))
+        await free_places(edge, deadline)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._edge is None:
+            await _refuse(scope, receive, send, Unavailable("the edge isn't running here", retry_after_ms=1000))
+        elif not self._config.insecure and not _from_here(scope):
+            text = "without tokens an edge serves loopback addresses only; insecure=True lifts that"
+            await _refuse(scope, receive, send, Forbidden(text))
+        elif scope["type"] == "websocket":
+            await AsgiConnection(self._edge, scope, receive, send).run()
+        else:
+            await self._http(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """As an application of its own: the server's lifespan."""
+        async with AsyncExitStack() as stack:
+            await receive()
+            try:
+                await stack.enter_async_context(self.lifespan())
+            except Exception as error:
+                log.exception("the edge can't begin")
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _watch(edge: Edge, work: list[asyncio.Task[None]]) -> None:
+    """A side task that dies makes the edge unready: it can't take down an application that isn't its own."""
+    done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        log.error("the edge's %s ended by itself", task.get_name(), exc_info=task.exception())
+    edge.drain()
+
+
+def _from_here(scope: Scope) -> bool:
+    """Whether the client is on this machine. One that isn't named came over a socket of this machine."""
+    client = scope.get("client")
+    try:
+        return client is None or ipaddress.ip_address(client[0].partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, error: RequestError) -> None:
+    kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+    if kind != "http.response":
+        await receive()
+        if kind not in (scope.get("extensions") or {}):
+            await send({"type": "websocket.close", "code": 1013})
+            return
+    headers = {"content-type": "application/json", **retry_after(error)}
+    encoded = [(name.lower().encode(), text.encode()) for name, text in headers.items()]
+    await send({"type": f"{kind}.start", "status": STATUSES[error.code], "headers": encoded})
+    await send({"type": f"{kind}.body", "body": error_body(error)})
