@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import re
@@ -37,7 +36,7 @@ async def test_the_session_of_the_page(stage: Stage) -> None:
     assert len(parts) == 2
     for edge, part in zip(edges, parts, strict=True):
         while part is parts[1] and (await stage.show(edge.url, tx))["status"] != "idle":
-            await asyncio.sleep(0.02)
+            pass
         link = await Link.open(edge.url)
         for who, lines in itertools.groupby(part, key=lambda line: line[0]):
             shown = [{name: tx if value == "TX" else value for name, value in message.items()} for _, message in lines]
