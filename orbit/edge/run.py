@@ -10,6 +10,8 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from orbit.edge.access import Access
+from orbit.edge.access.keyfile import KeyFile
 from orbit.edge.config import EdgeConfig
 from orbit.edge.edge import Edge
 from orbit.edge.http.app import make_app
@@ -32,16 +34,18 @@ async def run_edge(config: EdgeConfig) -> None:
 
     Raises:
         CannotListen: The address can't be served on.
+        KeysUnusable: The file with the keys isn't one.
         StoreUnusable: This Redis can't hold a deployment.
     """
-    with listen(config.host, config.port, insecure=config.insecure) as listener:
+    keys = None if config.token_keys is None else KeyFile(config.token_keys)
+    with listen(config.host, config.port, insecure=config.insecure or keys is not None) as listener:
         store = await _unless_stopped(
             config.stop, Store.open(config.redis, config.store_settings(), wait=True, say=config.say)
         )
         if store is None:
             return
         try:
-            await _serve(Edge(config, store), listener)
+            await _serve(Edge(config, store, Access(keys, config.audience)), listener)
         finally:
             await store.close()
 
