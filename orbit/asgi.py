@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orbit.config import Limits, Timing
 from orbit.edge.config import EdgeConfig, Pulse
 from orbit.edge.mounted import MountedEdge
@@ -13,6 +15,9 @@ def edge(
     redis: str,
     *,
     namespace: str = "orbit",
+    token_keys: str | None = None,
+    audience: str | None = None,
+    origins: Sequence[str] = (),
     insecure: bool = False,
     limits: Limits | None = None,
     timing: Timing | None = None,
@@ -25,12 +30,18 @@ def edge(
 
     Args:
         redis: The deployment's Redis.
+        token_keys: The file with the JWK Set that tokens are judged by; None: no tokens are in force.
+        audience: What a token's `aud` must name; None: anything.
+        origins: The origins of browsers' pages that are let in, beside the application's own; `*`: all.
         insecure: Serve clients of other machines, although no tokens are in force.
     """
     return MountedEdge(
         EdgeConfig(
             redis,
             namespace=namespace,
+            token_keys=token_keys,
+            audience=audience,
+            origins=tuple(origins),
             insecure=insecure,
             limits=limits or Limits(),
             timing=timing or Timing(),

@@ -22,14 +22,14 @@ PATIENCE_S = 1.0
 
 @asynccontextmanager
 async def opened(where: Where) -> AsyncIterator[Deployment]:
-    """The deployment, connected.
+    """The deployment, connected. An edge is shown the token in `ORBIT_TOKEN`: on a command line others could read it.
 
     Raises:
         CommandError: It isn't said where, or is said twice.
     """
     redis, url = _chosen(where)
     if url is not None:
-        async with Client(url, patience_s=PATIENCE_S) as client:
+        async with Client(url, token=os.environ.get("ORBIT_TOKEN") or None, patience_s=PATIENCE_S) as client:
             yield client
         return
     redis, namespace = (redis, where.namespace) if redis is not None else _running()

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from orbit.cli import demo, look, servers, talk
+from orbit.cli import demo, look, servers, talk, tokens
 from orbit.cli.failures import INTERRUPTED, tell
 
 app = typer.Typer(
@@ -24,10 +24,11 @@ SERVERS: tuple[Command, ...] = (servers.dev, servers.worker, servers.edge)
 VERBS: tuple[Command, ...] = (
     talk.start, talk.tail, talk.send, talk.cancel, talk.retry, talk.result, look.ls, look.show, demo.demo,
 )  # fmt: skip
+TOKENS: tuple[Command, ...] = (tokens.token, tokens.keys)
 OF_ONE: frozenset[Command] = frozenset({talk.tail, talk.send, talk.cancel, talk.retry, talk.result, look.show})
 """Their id, or DATA, may begin with `-`: what is no option of theirs is an argument."""
 
-for command in SERVERS + VERBS:
+for command in SERVERS + VERBS + TOKENS:
     app.command(context_settings={"ignore_unknown_options": command in OF_ONE})(command)
 
 

@@ -65,6 +65,14 @@ Partitions = Annotated[
 Host = Annotated[str, option("host", "The address to listen on.", metavar="H")]
 Port = Annotated[int, option("port", "The port to listen on; 0 takes a free one.", metavar="N", least=0, most=65535)]
 Insecure = Annotated[bool, flag("insecure", "Serve without tokens on addresses that others can reach.")]
+TokenKeys = Annotated[
+    str | None, option("token-keys", "A file with a JWK Set: the keys that tokens are judged by.", metavar="FILE")
+]
+Audience = Annotated[str | None, option("audience", "What a token's aud must name.", metavar="A")]
+Origin = Annotated[
+    list[str] | None,
+    option("origin", "An origin whose pages are let in, beside its own; may be given several times.", metavar="O"),
+]
 Workers = Annotated[int, option("workers", "How many worker processes.", metavar="N", least=1)]
 Concurrency = Annotated[int, option("concurrency", "Transactions that a worker runs at once.", metavar="N", least=1)]
 Queue = Annotated[

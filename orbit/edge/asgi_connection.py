@@ -19,7 +19,7 @@ from orbit.edge.connection import BAD_MESSAGE, BUSY, CLOSE_S, OUT_BYTES, TURNS
 from orbit.edge.dialogue import Dialogue
 from orbit.edge.edge import Edge
 from orbit.edge.frames import message_frame
-from orbit.edge.handshake import STATUSES, error_body, judge, retry_after
+from orbit.edge.handshake import STATUSES, challenge, error_body, judge, retry_after, rights_of
 from orbit.errors import BadRequest, ProtocolError, RequestError
 from orbit.protocol.codecs import CODECS, Codec
 from orbit.protocol.messages import GoAway
@@ -61,15 +61,19 @@ class AsgiConnection:
         await self._receive()  # websocket.connect
         offered = self._scope.get("subprotocols") or ()
         chosen = next((name for name in CODECS if name in offered), None)
-        refused = judge(self._edge, request_of(self._scope))
-        if refused is None and chosen is None:
-            refused = BadRequest(f"a subprotocol is needed: one of {', '.join(CODECS)}")
-        if refused is not None or chosen is None:
-            await self._refuse(refused or BadRequest("no subprotocol"))
+        request = request_of(self._scope)
+        try:
+            if (refused := judge(self._edge, request)) is not None:
+                raise refused
+            rights = rights_of(self._edge, request)
+            if chosen is None:
+                raise BadRequest(f"a subprotocol is needed: one of {', '.join(CODECS)}")
+        except RequestError as error:
+            await self._refuse(error)
             return
         await self._send({"type": "websocket.accept", "subprotocol": chosen})
         self.codec = CODECS[chosen]
-        self.dialogue = Dialogue(self._edge, self)
+        self.dialogue = Dialogue(self._edge, self, rights)
         self._edge.take_in(self)
         self._edge.metrics.opened.inc()
         self._task = asyncio.create_task(self._converse(self.dialogue), name=f"connection {self.id}")
@@ -80,7 +84,7 @@ class AsgiConnection:
         if "websocket.http.response" not in (self._scope.get("extensions") or {}):
             await self._send({"type": "websocket.close", "code": CloseCode.POLICY_VIOLATION})
             return
-        headers = {"Content-Type": "application/json", **retry_after(error)}
+        headers = {"Content-Type": "application/json", **retry_after(error), **challenge(error)}
         start = {
             "type": "websocket.http.response.start",
             "status": STATUSES.get(error.code, 500),

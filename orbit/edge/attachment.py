@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from orbit.edge.access import OPEN, Rights
+from orbit.edge.access.access import Expiry
 from orbit.edge.follower import Follower
 from orbit.edge.hub import Watch
 from orbit.protocol.ids import PublicName, TxId
@@ -22,13 +24,25 @@ class Keeper(Protocol):
 class Attachment:
     """Attributes:
     number: Which attach of its connection.
+    rights: What the token that it was attached with allows.
+    expiry: The wait for their end.
     given_mid: The highest mid that the client holds a receipt for, as far as this edge knows.
     """
 
-    def __init__(self, store: Store, keeper: Keeper, watch: Watch, session: PublicName, place: Place) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keeper: Keeper,
+        watch: Watch,
+        session: PublicName,
+        place: Place,
+        rights: Rights = OPEN,
+    ) -> None:
         self.watch = watch
         self.session = session
         self.place = place
+        self.rights = rights
+        self.expiry: Expiry | None = None
         self.given_mid = 0
         self.open = True
         self.follower: Follower | None = None
@@ -71,7 +85,7 @@ class Attachment:
             self.on_replaced()
             return None
         else:
-            answer = await self._store.attach(self.tx, self.session, self.place, None)
+            answer = await self._store.attach(self.tx, self.session, self.place, self.rights.sub)
             if not self.open:
                 return None
             match answer:

@@ -48,6 +48,9 @@ class EdgeConfig:
     Attributes:
         port: 0 takes a free one; `say` names it.
         insecure: Listen on addresses that others can reach, although no tokens are in force.
+        token_keys: The file with the keys that tokens are judged by; None: no tokens are in force.
+        audience: What a token's `aud` must name; None: anything.
+        origins: The origins of browsers' pages that are let in, beside the edge's own; `*`: all.
         say: Is told the lines that an operator should see, `orbit edge ready <url>` among them.
         stop: Set: the edge drains and `run_edge` returns, within `timing.drain_s`.
     """
@@ -58,6 +61,9 @@ class EdgeConfig:
     namespace: str = "orbit"
     partitions: int | None = None
     insecure: bool = False
+    token_keys: str | None = None
+    audience: str | None = None
+    origins: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
     pulse: Pulse = field(default_factory=Pulse)

@@ -22,9 +22,10 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from orbit.edge.access import Rights
 from orbit.edge.dialogue import Dialogue
 from orbit.edge.frames import message_frame
-from orbit.edge.handshake import judge, refusal
+from orbit.edge.handshake import judge, refusal, rights_of
 from orbit.errors import ProtocolError, RequestError
 from orbit.protocol.codecs import CODECS, Codec
 from orbit.protocol.messages import ClientMessage, GoAway, Malformed
@@ -239,16 +240,25 @@ class Connection(asyncio.Protocol):
         self.take_more()
 
     def _shake_hands(self, request: Request) -> None:
-        refused = judge(self._edge, request)
+        refused, rights = judge(self._edge, request), None
+        if refused is None:
+            refused, rights = self._rights_of(request)
         response = refusal(self._ws, refused) if refused else self._ws.accept(request)
         if refused is None and response.status_code != 101:
             response = refusal(self._ws, RequestError(response.body.decode().strip()), response)
         self._ws.send_response(response)
         if response.status_code == 101:
             self.codec = CODECS[str(self._ws.subprotocol)]
-            self.dialogue = Dialogue(self._edge, self)
+            self.dialogue = Dialogue(self._edge, self, rights)
             self._edge.take_in(self)
             self._edge.metrics.opened.inc()
+
+    def _rights_of(self, request: Request) -> tuple[RequestError | None, Rights | None]:
+        """Why its token isn't taken, or what it allows."""
+        try:
+            return None, rights_of(self._edge, request)
+        except RequestError as error:
+            return error, None
 
     def _take_frame(self, frame: Frame) -> None:
         """Join the parts of a message."""

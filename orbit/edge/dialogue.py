@@ -7,6 +7,8 @@ import secrets
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
+from orbit.edge.access import Rights
+from orbit.edge.access.access import EXPIRED
 from orbit.edge.attachment import Attachment
 from orbit.edge.follower import Follower, Sink
 from orbit.edge.frames import message_frame
@@ -20,6 +22,7 @@ from orbit.errors import (
     Overloaded,
     RequestError,
     TooLarge,
+    Unauthorized,
     Unavailable,
 )
 from orbit.protocol.cursors import NEW_ONLY, Cursor, parse_cursor
@@ -66,13 +69,18 @@ class Line(Sink, Protocol):
 
 
 class Dialogue:
-    """One client's attachments and messages."""
+    """One client's attachments and messages.
 
-    def __init__(self, edge: Edge, line: Line) -> None:
+    Args:
+        rights: What the token of the handshake allows: the default of attaches. None: it brought none.
+    """
+
+    def __init__(self, edge: Edge, line: Line, rights: Rights | None = None) -> None:
         self.attachments: dict[str, Attachment] = {}
         self._edge = edge
         self._store = edge.store
         self._line = line
+        self._rights = rights
         self._lanes = Lanes(edge.tasks, self._answer, line.take_more)
         self._attaches = 0
         self._attaching = 0
@@ -150,9 +158,10 @@ class Dialogue:
             self._reject(message.tx, message.mid, code, _NOT_ATTACHED[code])
             return
         try:
+            self._edge.access.demand(attachment.rights, "send", attachment.tx)
             data = pack_checked(message.data, limit_bytes=self._edge.config.limits.data_bytes)
             answer = await self._append(attachment, message.mid, data)
-        except (TooLarge, BadRequest) as error:
+        except (TooLarge, BadRequest, Forbidden, Unauthorized) as error:
             self._reject(message.tx, message.mid, error.code, error.message)
         except Unavailable:
             self._reject(message.tx, message.mid, "unavailable", "Redis can't be reached now", RETRY_AFTER_MS)
@@ -160,7 +169,8 @@ class Dialogue:
             self._judge(attachment, message.mid, answer)
 
     async def _append(self, attachment: Attachment, mid: int, data: bytes) -> Appended:
-        new = t.NewMessage(data, session=attachment.session, mid=mid, place=attachment.place)
+        subject = attachment.rights.sub
+        new = t.NewMessage(data, session=attachment.session, mid=mid, place=attachment.place, subject=subject)
         answer = await self._store.append(attachment.tx, new)
         if isinstance(answer, t.NotPlace) and attachment.open and await attachment.confirm() is not None:
             answer = await self._store.append(attachment.tx, new)  # the place was lost, and is taken again
@@ -211,6 +221,8 @@ class Dialogue:
                 self._edge.leaving.add(before.tx, before.session, before.place)
 
     async def _take(self, message: Attach, session: Session, public: PublicName, place: t.Place) -> None:
+        rights = self._rights if message.token is None else self._edge.access.of_token(message.token)
+        rights = self._edge.access.demand(rights, "watch", message.tx)
         if len(self.attachments) + self._attaching >= self._edge.config.limits.attaches:
             raise Overloaded(f"more than {self._edge.config.limits.attaches} attaches on one connection")
         self._attaching += 1
@@ -218,7 +230,7 @@ class Dialogue:
             watch = await self._edge.hub.join(TxId(message.tx))
         finally:
             self._attaching -= 1
-        attachment = Attachment(self._store, self, watch, public, place)
+        attachment = Attachment(self._store, self, watch, public, place, rights)
         kept = False
         try:
             kept = await self._begin(message, session, attachment)
@@ -244,6 +256,7 @@ class Dialogue:
         cursor = first.cursor if isinstance(first, LogReset) else after
         attachment.given_mid = done.last_mid
         self.attachments[message.tx] = attachment
+        attachment.expiry = self._edge.access.at_expiry(attachment.rights, lambda: self._expire(attachment))
         self.say(Attached(message.tx, session, str(cursor), done.status, done.last_mid))
         attachment.follower = Follower(self._edge.hub, watch, feed, self._line, attachment, cursor, attachment.session)
         if isinstance(first, LogReset):
@@ -253,7 +266,9 @@ class Dialogue:
         return True
 
     async def _take_place(self, attachment: Attachment) -> t.AttachDone:
-        answer = await self._store.attach(attachment.tx, attachment.session, attachment.place, None)
+        answer = await self._store.attach(
+            attachment.tx, attachment.session, attachment.place, attachment.rights.sub
+        )
         match answer:
             case t.AttachDone(before):
                 if before is not None and before != attachment.place:
@@ -279,6 +294,9 @@ class Dialogue:
         reason = message.reason or ""
         if len(reason) > REASON_CHARACTERS:
             raise BadRequest(f"reason: {len(reason)} characters; the limit is {REASON_CHARACTERS}")
+        attachment = self.attachments.get(message.tx)
+        rights = self._rights if attachment is None else attachment.rights
+        self._edge.access.demand(rights, "cancel", message.tx)
         await self._edge.cancel(TxId(message.tx), reason)
         self.say(Cancelled(message.tx))
 
@@ -302,6 +320,13 @@ class Dialogue:
             self._end(attachment, left="replaced" if code == "replaced" else None)
             self.say(Error(code, message, attachment.tx))
 
+    def _expire(self, attachment: Attachment) -> None:
+        """Its token is over: nothing that it allowed is served any more."""
+        if attachment.open:
+            self._end(attachment)
+            self._edge.leaving.add(attachment.tx, attachment.session, attachment.place)
+            self.say(Error(Unauthorized.code, EXPIRED, attachment.tx))
+
     def on_defect(self, attachment: Attachment, error: Exception) -> None:
         log.error("a defect in following %s", attachment.tx, exc_info=error)
         self._edge.metrics.defects.inc()
@@ -315,6 +340,8 @@ class Dialogue:
         if not attachment.open:
             return
         attachment.open = False
+        if attachment.expiry is not None:
+            attachment.expiry.cancel()
         if attachment.follower is not None:
             attachment.follower.stop()
         self._edge.hub.leave(attachment.watch)

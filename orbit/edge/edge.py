@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgpack
 
+from orbit.edge.access import Access
 from orbit.edge.attachment import Attachment
 from orbit.edge.config import EdgeConfig
 from orbit.edge.health import Health
@@ -55,14 +56,16 @@ class Edge:
 
     Attributes:
         id: Its name among edges: drawn, so that one that comes back is another one.
+        access: Who may do what.
         connections: The open WebSocket connections.
         draining: It is leaving.
     """
 
-    def __init__(self, config: EdgeConfig, store: Store) -> None:
+    def __init__(self, config: EdgeConfig, store: Store, access: Access | None = None) -> None:
         self.id = secrets.token_hex(8)
         self.config = config
         self.store = store
+        self.access = access or Access()
         self.metrics = Metrics()
         self.tasks = Tasks()
         self.connections: dict[str, Peer] = {}

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from orbit.errors import BadRequest, Forbidden, NotFound, RequestError, Unavailable
+from orbit.edge.access import Rights
+from orbit.errors import BadRequest, Forbidden, NotFound, RequestError, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
     from orbit.edge.edge import Edge
@@ -30,6 +31,13 @@ def same_origin(origin: str | None, host: str | None) -> bool:
     return origin is None or (host is not None and urlsplit(origin).netloc.lower() == host.lower())
 
 
+def allowed_origin(origin: str | None, host: str | None, origins: tuple[str, ...]) -> bool:
+    """Whether a browser's page at `origin` is let in: this edge's own, or one of `origins`."""
+    if same_origin(origin, host) or "*" in origins:
+        return True
+    return origin is not None and origin.lower() in (one.lower().rstrip("/") for one in origins)
+
+
 def judge(edge: Edge, request: Request) -> RequestError | None:
     """Why `request` isn't let in; None where the WebSocket layer may judge it."""
     if urlsplit(request.path).path != PATH:
@@ -39,9 +47,26 @@ def judge(edge: Edge, request: Request) -> RequestError | None:
     origins, hosts = request.headers.get_all("Origin"), request.headers.get_all("Host")
     if len(origins) > 1 or len(hosts) != 1:
         return BadRequest("one Host, and at most one Origin")
-    if not same_origin(origins[0] if origins else None, hosts[0]):
+    if not allowed_origin(origins[0] if origins else None, hosts[0], edge.config.origins):
         return Forbidden("a page of another origin may not connect")
     return None
+
+
+def rights_of(edge: Edge, request: Request) -> Rights | None:
+    """What the token of a handshake allows: the default of its attaches. None: it brings none.
+
+    Raises:
+        Unauthorized: It brings one that isn't valid, or two.
+    """
+    said = request.headers.get_all("Authorization")
+    if len(said) > 1 and edge.access.in_force:
+        raise Unauthorized("one Authorization header at most")
+    return edge.access.of_handshake(said[0] if said else None)
+
+
+def challenge(error: RequestError) -> dict[str, str]:
+    """The header that goes with 401 (RFC 6750, 3)."""
+    return {"WWW-Authenticate": "Bearer"} if error.code == Unauthorized.code else {}
 
 
 def error_body(error: RequestError) -> bytes:
@@ -70,5 +95,5 @@ def refusal(ws: ServerProtocol, error: RequestError, response: Response | None =
         del response.headers[name]
     response.headers["Content-Type"] = "application/json"
     response.headers["Content-Length"] = str(len(response.body))
-    response.headers.update(retry_after(error))
+    response.headers.update(retry_after(error) | challenge(error))
     return response

@@ -14,7 +14,7 @@ from orbit.edge.config import EdgeConfig
 from orbit.edge.edge import Edge
 from orbit.edge.handshake import STATUSES, error_body, retry_after
 from orbit.edge.http.app import make_app
-from orbit.edge.run import at_work, free_places
+from orbit.edge.run import at_work, free_places, open_access
 from orbit.errors import Forbidden, RequestError, Unavailable
 from orbit.store.store import Store
 
@@ -39,12 +39,13 @@ class MountedEdge:
         """Be an edge of the deployment meanwhile. Waits for Redis, saying so, where it isn't there.
 
         Raises:
+            KeysUnusable: The file with the keys isn't one.
             StoreUnusable: This Redis can't hold a deployment.
         """
-        config = self._config
+        config, access = self._config, open_access(self._config)
         store = await Store.open(config.redis, config.store_settings(), wait=True, say=config.say)
         try:
-            edge = Edge(config, store)
+            edge = Edge(config, store, access)
             async with at_work(edge) as work:
                 watching = asyncio.create_task(_watch(edge, work), name="orbit edge")
                 self._edge, self._http = edge, make_app(edge)
@@ -74,7 +75,7 @@ class MountedEdge:
             await self._live(receive, send)
         elif self._edge is None:
             await _refuse(scope, receive, send, Unavailable("the edge isn't running here", retry_after_ms=1000))
-        elif not self._config.insecure and not _from_here(scope):
+        elif not (self._config.insecure or self._edge.access.in_force or _from_here(scope)):
             text = "without tokens an edge serves loopback addresses only; insecure=True lifts that"
             await _refuse(scope, receive, send, Forbidden(text))
         elif scope["type"] == "websocket":

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
+from orbit.edge.access import Access
+from orbit.edge.access.keyfile import KeyFile
 from orbit.edge.config import EdgeConfig
 from orbit.edge.edge import Edge
 from orbit.edge.http.app import make_app
@@ -32,18 +34,26 @@ async def run_edge(config: EdgeConfig) -> None:
 
     Raises:
         CannotListen: The address can't be served on.
+        KeysUnusable: The file with the keys isn't one.
         StoreUnusable: This Redis can't hold a deployment.
     """
-    with listen(config.host, config.port, insecure=config.insecure) as listener:
+    access = open_access(config)
+    with listen(config.host, config.port, insecure=config.insecure or access.in_force) as listener:
         store = await _unless_stopped(
             config.stop, Store.open(config.redis, config.store_settings(), wait=True, say=config.say)
         )
         if store is None:
             return
         try:
-            await _serve(Edge(config, store), listener)
+            await _serve(Edge(config, store, access), listener)
         finally:
             await store.close()
+
+
+def open_access(config: EdgeConfig) -> Access:
+    """Who may do what at an edge of this configuration. Raises KeysUnusable."""
+    keys = None if config.token_keys is None else KeyFile(config.token_keys)
+    return Access(keys, config.audience)
 
 
 async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:

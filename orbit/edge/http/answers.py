@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orbit.edge.handshake import STATUSES, error_body, retry_after
+from orbit.edge.handshake import STATUSES, challenge, error_body, retry_after
 from orbit.edge.hub import RETRY_AFTER_MS
 from orbit.errors import Internal, RequestError, Unavailable
 from orbit.protocol.entries import Failure
@@ -29,6 +29,7 @@ def answer(body: object, status: int = 200, headers: dict[str, str] | None = Non
 
 def refuse(error: RequestError) -> Response:
     headers = retry_after(error) if STATUSES.get(error.code) in (429, 503) else {}
+    headers |= challenge(error)
     return Response(error_body(error), STATUSES.get(error.code, 500), headers, media_type="application/json")
 
 

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,7 +15,7 @@ from starlette.routing import Route
 from orbit.edge.edge import Edge
 from orbit.edge.handshake import PATH
 from orbit.edge.http import answers
-from orbit.edge.http.asking import check_origin
+from orbit.edge.http.entrance import Cors, admit, check_page, needed
 from orbit.edge.http.states import KnownStates
 from orbit.edge.http.transactions import Transactions
 from orbit.edge.http.verbs import Verbs
@@ -43,6 +44,7 @@ def make_app(edge: Edge) -> Starlette:
             resource(edge, "/readyz", GET=service.ready),
             resource(edge, "/metrics", GET=service.metrics),
         ],
+        middleware=[Middleware(Cors, origins=edge.config.origins)],
         exception_handlers={
             RequestError: answers.on_request_error,
             OutcomeUnknown: answers.on_outcome_unknown,
@@ -54,13 +56,16 @@ def make_app(edge: Edge) -> Starlette:
 
 
 def resource(edge: Edge, path: str, **methods: Handler) -> Route:
-    """One path and its methods. HEAD is GET without the body."""
+    """One path and its methods, for those who have the right. HEAD is GET without the body."""
+    verbs = {method: needed(path, method) for method in methods}
 
     async def endpoint(request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
-            check_origin(request)
-        handler = methods["GET" if request.method == "HEAD" else request.method]
+            check_page(edge, request)
+        method = "GET" if request.method == "HEAD" else request.method
+        handler = methods[method]
         try:
+            request.state.rights = admit(edge, request, path, verbs[method])
             response = await handler(request)
         except (RequestError, OutcomeUnknown):
             raise

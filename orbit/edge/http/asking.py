@@ -7,8 +7,7 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from orbit.edge.handshake import same_origin
-from orbit.errors import BadRequest, Forbidden, NotFound, TooLarge
+from orbit.errors import BadRequest, NotFound, TooLarge
 from orbit.protocol.ids import TxId, is_name
 from orbit.protocol.json_codec import json_loads
 
@@ -107,13 +106,3 @@ def idempotency_key(request: Request) -> str | None:
     if key is not None and not 0 < len(key) <= KEY_CHARACTERS:
         raise BadRequest(f"Idempotency-Key: 1 to {KEY_CHARACTERS} characters")
     return key
-
-
-def check_origin(request: Request) -> None:
-    """Refuse what a page of another origin makes a browser send.
-
-    Raises:
-        Forbidden: It comes from such a page.
-    """
-    if not same_origin(request.headers.get("origin"), request.headers.get("host")):
-        raise Forbidden("a page of another origin may not do this")

@@ -9,9 +9,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from orbit.edge.access import Rights
+from orbit.edge.access.rights import OF_ONE
 from orbit.edge.edge import Edge
 from orbit.edge.http import answers
 from orbit.edge.http.asking import field, idempotency_key, number_in, read_object, transaction_id
+from orbit.edge.http.entrance import rights_of
 from orbit.edge.http.states import KnownStates
 from orbit.errors import BadRequest, Conflict, NotFound
 from orbit.protocol.entries import ENDED
@@ -38,7 +41,8 @@ class Transactions:
 
     async def start(self, request: Request) -> Response:
         body = await read_object(request, self._edge.config.limits.frame_bytes)
-        new = await self._new(body, idempotency_key(request))
+        rights = rights_of(request)
+        new = await self._new(body, idempotency_key(request), rights.sub)
         answer = await self._store.start(new)
         match answer:
             case t.Taken():
@@ -47,10 +51,19 @@ class Transactions:
                 status = 201
             case t.Existed():
                 status = 200
+                if "id" in body and not rights.may("watch", answer.tx):
+                    raise Conflict("another start has this id")
         shown = await self._shown(answer.tx)
+        token = self._token(rights, answer.tx, own=status == 201 or "id" not in body)
+        if token is not None:
+            shown["token"] = token
         return answers.answer(shown, status, {"Location": f"/v1/transactions/{answer.tx}"})
 
-    async def _new(self, body: dict[str, Any], key: str | None) -> t.NewTransaction:
+    def _token(self, rights: Rights, tx: TxId, *, own: bool) -> str | None:
+        """A token for one transaction: all of it, where it is the caller's `own`, else what the caller may anyway."""
+        return self._edge.access.sign(rights, tx, OF_ONE if own else tuple(v for v in OF_ONE if rights.may(v, tx)))
+
+    async def _new(self, body: dict[str, Any], key: str | None, sub: str | None) -> t.NewTransaction:
         name, tx = field(body, "state", str), field(body, "id", str, None)
         delay_s = float(field(body, "delay_s", float, 0.0))
         if tx is not None and not is_name(tx):
@@ -63,7 +76,7 @@ class Transactions:
             name, state.schema, body.get("input", {}), limit_bytes=limits.snapshot_bytes, nesting=limits.nesting
         )
         return t.NewTransaction(
-            tx=self._id(tx, key),
+            tx=self._id(tx, key, sub or ""),
             state=state.name,
             version=state.version,
             queue=state.queue,
@@ -75,10 +88,10 @@ class Transactions:
             delay_s=delay_s,
         )
 
-    def _id(self, tx: str | None, key: str | None) -> TxId:
+    def _id(self, tx: str | None, key: str | None, sub: str) -> TxId:
         if tx is not None:
             return TxId(tx)
-        return TxId(secrets.token_urlsafe(16)) if key is None else self._store.derived_id("start", "", key)
+        return TxId(secrets.token_urlsafe(16)) if key is None else self._store.derived_id("start", sub, key)
 
     # ---- look
 
@@ -94,14 +107,32 @@ class Transactions:
         if status is not None and status not in STATUSES:
             raise BadRequest(f"status is one of {', '.join(STATUSES)}")
         limit = max(number_in(request, "limit", int, LISTED, MOST_LISTED), 1)
+        mine = rights_of(request).tx
+        if mine is not None:
+            return await self._list_of(mine, asked.get("state"), status, limit, asked.get("page"))
         page = await self._store.list(state=asked.get("state"), status=status, limit=limit, page=asked.get("page"))
         listed = [answers.transaction(one, await self._states.missing_for(one)) for one in page.transactions]
         return answers.answer({"transactions": listed, "next": page.next})
+
+    async def _list_of(
+        self, ids: frozenset[str], state: str | None, status: str | None, limit: int, page: str | None
+    ) -> Response:
+        """Those that a token names, newest first. A page is a number: how many were listed before it."""
+        if page is not None and not (page.isascii() and page.isdecimal() and len(page) < 10):
+            raise BadRequest("page is none")
+        found = [tx for one in sorted(ids) if is_name(one) and (tx := await self._store.get(TxId(one))) is not None]
+        fits = [tx for tx in found if state in (None, tx.state) and status in (None, tx.status)]
+        fits.sort(key=lambda tx: (tx.created_ms, tx.tx), reverse=True)
+        begin = int(page or 0)
+        listed = [answers.transaction(tx, await self._states.missing_for(tx)) for tx in fits[begin : begin + limit]]
+        more = str(begin + limit) if begin + limit < len(fits) else None
+        return answers.answer({"transactions": listed, "next": more})
 
     async def result(self, request: Request) -> Response:
         tx = transaction_id(request)
         wait_s = number_in(request, "wait_s", float, 0.0, MOST_WAIT_S)
         found = await self._get(tx)
+        wait_s = min(wait_s, self._edge.access.left_s(rights_of(request)))
         if wait_s and found.status not in ENDED:
             found = await self._wait(tx, wait_s)
         if found.status not in ENDED:

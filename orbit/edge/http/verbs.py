@@ -11,6 +11,7 @@ from orbit.edge.dialogue import REASON_CHARACTERS
 from orbit.edge.edge import Edge
 from orbit.edge.http import answers
 from orbit.edge.http.asking import field, idempotency_key, read_object, transaction_id
+from orbit.edge.http.entrance import rights_of
 from orbit.edge.hub import RETRY_AFTER_MS
 from orbit.errors import BadRequest, Conflict, Ended, Forbidden, NotFound, OutOfOrder, Overloaded
 from orbit.protocol.ids import Session, TxId, is_name
@@ -31,19 +32,23 @@ class Verbs:
             raise BadRequest("data is missing")
         session, mid = field(body, "session", str, None), field(body, "mid", int, None)
         data = pack_checked(body["data"], limit_bytes=self._edge.config.limits.data_bytes)
-        new = self._numbered(tx, data, session, mid)
+        subject = rights_of(request).sub
+        new = self._numbered(tx, data, session, mid, subject)
         if new is None:
-            new = t.NewMessage(data, key=idempotency_key(request))
+            new = t.NewMessage(data, key=_scoped(idempotency_key(request), subject), subject=subject)
         return answers.answer({"duplicate": _stored(await self._edge.store.append(tx, new)).duplicate}, 202)
 
-    def _numbered(self, tx: TxId, data: bytes, session: str | None, mid: int | None) -> t.NewMessage | None:
+    def _numbered(
+        self, tx: TxId, data: bytes, session: str | None, mid: int | None, subject: str | None
+    ) -> t.NewMessage | None:
         if session is None and mid is None:
             return None
         if not is_name(session):
             raise BadRequest("session must be 16 to 64 characters of A-Za-z0-9_-, and goes with mid")
         if mid is None or mid < 1:
             raise BadRequest("mid must be a positive integer, and goes with session")
-        return t.NewMessage(data, session=self._edge.store.public_name(tx, Session(str(session))), mid=mid)
+        public = self._edge.store.public_name(tx, Session(str(session)))
+        return t.NewMessage(data, session=public, mid=mid, subject=subject)
 
     async def cancel(self, request: Request) -> Response:
         tx = transaction_id(request)
@@ -68,6 +73,11 @@ class Verbs:
                 raise NotFound("no such transaction")
 
 
+def _scoped(key: str | None, subject: str | None) -> str | None:
+    """A message's key as the store keeps it: one subject's is never another's."""
+    return None if key is None else f"{len(subject or '')}:{subject or ''}:{key}"
+
+
 def _stored(
     answer: t.Stored | t.WrongMid | t.InboxFull | t.NotPlace | t.Missing | t.Over | t.Barred,
 ) -> t.Stored:
@@ -85,4 +95,4 @@ def _stored(
         case t.Missing():
             raise NotFound("no such transaction")
         case t.NotPlace():
-            raise Conflict("the session is attached elsewhere")
+            raise Forbidden("the session belongs to another subject")

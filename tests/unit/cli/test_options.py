@@ -21,7 +21,7 @@ OPTIONS = [
 PUBLIC = {
     "dev": {"host", "port", "workers", "redis", "reload"},
     "worker": {"redis", "concurrency", "queue", "lease-s", "drain-s", "health-port"},
-    "edge": {"redis", "host", "port", "drain-s", "insecure"},
+    "edge": {"redis", "host", "port", "drain-s", "insecure", "token-keys", "origin"},
     "start": {"input", "id", "follow", "redis", "url"},
     "tail": {"after", "json", "redis", "url"},
     "send": {"redis", "url"},
@@ -29,6 +29,8 @@ PUBLIC = {
     "result": {"redis", "url"},
     "ls": {"state", "status", "json", "redis", "url"},
     "show": {"json", "redis", "url"},
+    "token": {"token-keys", "tx", "can", "ttl-s", "sub"},
+    "keys": {"alg"},
     "demo": {"keep"},
 }
 

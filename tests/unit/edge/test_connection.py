@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from orbit.config import Limits
+from orbit.edge.access import Access
 from orbit.edge.config import EdgeConfig, Pulse
 from orbit.edge.connection import OUT_BYTES, Connection
 from orbit.edge.edge import Edge
@@ -78,7 +79,7 @@ class Ends:
         config = EdgeConfig("", limits=Limits(frame_bytes=64 * 1024), pulse=pulse or Pulse())
         self.connections: dict[str, Connection] = {}
         edge = SimpleNamespace(
-            config=config, metrics=Metrics(), tasks=Tasks(), draining=draining, store=None,
+            config=config, metrics=Metrics(), tasks=Tasks(), access=Access(), draining=draining, store=None,
             new_connection_id=lambda: "1",
             take_in=lambda connection: self.connections.update({connection.id: connection}),
             forget=lambda connection: self.connections.pop(connection.id, None),
