@@ -27,6 +27,8 @@ class Limits:
     """Unread messages of one transaction."""
     attaches: int = 1_000
     """Attaches on one connection."""
+    sessions: int = 0
+    """Sessions attached to one transaction at a time; 0: any number."""
     nesting: int = 100
     """How deep a value may be nested."""
 

@@ -73,6 +73,26 @@ Origin = Annotated[
     list[str] | None,
     option("origin", "An origin whose pages are let in, beside its own; may be given several times.", metavar="O"),
 ]
+TrustedProxies = Annotated[
+    list[str] | None,
+    option(
+        "trusted-proxies", "A network whose X-Forwarded-For is believed; may be given several times.", metavar="CIDR"
+    ),
+]
+Sessions = Annotated[
+    int, option("sessions", "Most sessions attached to one transaction; 0: any number.", metavar="N", least=0)
+]
+
+
+def _rate(name: str, what: str) -> Any:
+    return option(name, f"{what} a second; 0: as many as it likes.", metavar="N", least=0.0)
+
+
+ConnectionMessagesS = Annotated[float, _rate("connection-messages-s", "Messages that one connection may send")]
+SubjectMessagesS = Annotated[float, _rate("subject-messages-s", "Messages that one token's subject may send")]
+AddressMessagesS = Annotated[float, _rate("address-messages-s", "Messages that one address may send")]
+SubjectStartsS = Annotated[float, _rate("subject-starts-s", "Transactions that one token's subject may start")]
+AddressStartsS = Annotated[float, _rate("address-starts-s", "Transactions that one address may start")]
 Workers = Annotated[int, option("workers", "How many worker processes.", metavar="N", least=1)]
 Concurrency = Annotated[int, option("concurrency", "Transactions that a worker runs at once.", metavar="N", least=1)]
 Queue = Annotated[

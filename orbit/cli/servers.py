@@ -67,6 +67,13 @@ def edge(
     token_keys: o.TokenKeys = None,
     audience: o.Audience = None,
     origin: o.Origin = None,
+    trusted_proxies: o.TrustedProxies = None,
+    sessions: o.Sessions = 0,
+    connection_messages_s: o.ConnectionMessagesS = 0.0,
+    subject_messages_s: o.SubjectMessagesS = 0.0,
+    address_messages_s: o.AddressMessagesS = 0.0,
+    subject_starts_s: o.SubjectStartsS = 0.0,
+    address_starts_s: o.AddressStartsS = 0.0,
     insecure: o.Insecure = False,
     data_bytes: o.DataBytes = o.LIMITS.data_bytes,
     frame_bytes: o.FrameBytes = o.LIMITS.frame_bytes,
@@ -85,6 +92,7 @@ def edge(
 
     async def life(stop: asyncio.Event) -> None:
         from orbit.edge import EdgeConfig, run_edge  # only this command needs it
+        from orbit.edge.rates import RateSettings
 
         await run_edge(
             EdgeConfig(
@@ -95,12 +103,24 @@ def edge(
                 token_keys=token_keys,
                 audience=audience,
                 origins=tuple(origin or ()),
+                trusted_proxies=tuple(trusted_proxies or ()),
+                rates=RateSettings(
+                    connection_messages_s=connection_messages_s,
+                    subject_messages_s=subject_messages_s,
+                    address_messages_s=address_messages_s,
+                    subject_starts_s=subject_starts_s,
+                    address_starts_s=address_starts_s,
+                ),
                 say=note,
                 stop=stop,
                 namespace=namespace,
                 partitions=partitions,
                 limits=Limits(
-                    data_bytes=data_bytes, frame_bytes=frame_bytes, inbox_messages=inbox_messages, attaches=attaches
+                    data_bytes=data_bytes,
+                    frame_bytes=frame_bytes,
+                    inbox_messages=inbox_messages,
+                    attaches=attaches,
+                    sessions=sessions,
                 ),
                 timing=Timing(drain_s=drain_s, grace_s=grace_s, session_retain_s=session_retain_s),
             )

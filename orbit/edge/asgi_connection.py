@@ -37,6 +37,7 @@ class AsgiConnection:
 
     def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
         self.id = edge.new_connection_id()
+        self.address: str | None = None
         self.turns = asyncio.Semaphore(TURNS)
         self.dialogue: Dialogue | None = None
         self._edge = edge
@@ -72,6 +73,8 @@ class AsgiConnection:
             await self._refuse(error)
             return
         await self._send({"type": "websocket.accept", "subprotocol": chosen})
+        peer = self._scope.get("client")
+        self.address = self._edge.address_of(peer and peer[0], request.headers.get_all("X-Forwarded-For"))
         self.codec = CODECS[chosen]
         self.dialogue = Dialogue(self._edge, self, rights)
         self._edge.take_in(self)

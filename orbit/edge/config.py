@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orbit.config import Limits, Timing
+from orbit.edge.rates import RateSettings
 from orbit.store.types import StoreSettings
 
 PAGE_BYTES = 256 * 1024
@@ -51,6 +52,8 @@ class EdgeConfig:
         token_keys: The file with the keys that tokens are judged by; None: no tokens are in force.
         audience: What a token's `aud` must name; None: anything.
         origins: The origins of browsers' pages that are let in, beside the edge's own; `*`: all.
+        rates: How much one connection, subject or address may ask.
+        trusted_proxies: Networks whose `X-Forwarded-For` is believed, in CIDR notation.
         say: Is told the lines that an operator should see, `orbit edge ready <url>` among them.
         stop: Set: the edge drains and `run_edge` returns, within `timing.drain_s`.
     """
@@ -64,6 +67,8 @@ class EdgeConfig:
     token_keys: str | None = None
     audience: str | None = None
     origins: tuple[str, ...] = ()
+    rates: RateSettings = field(default_factory=RateSettings)
+    trusted_proxies: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
     pulse: Pulse = field(default_factory=Pulse)
@@ -75,6 +80,7 @@ class EdgeConfig:
             namespace=self.namespace,
             partitions=self.partitions,
             inbox_messages=self.limits.inbox_messages,
+            sessions=self.limits.sessions,
             session_retain_s=self.timing.session_retain_s,
             grace_s=self.timing.grace_s,
             max_page_bytes=PAGE_BYTES,

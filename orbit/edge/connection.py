@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.id = edge.new_connection_id()
+        self.address: str | None = None
         self.turns = asyncio.Semaphore(TURNS)
         self.dialogue: Dialogue | None = None
         self._edge = edge
@@ -248,6 +249,9 @@ class Connection(asyncio.Protocol):
             response = refusal(self._ws, RequestError(response.body.decode().strip()), response)
         self._ws.send_response(response)
         if response.status_code == 101:
+            peer = self.transport.get_extra_info("peername")
+            said = request.headers.get_all("X-Forwarded-For")
+            self.address = self._edge.address_of(str(peer[0]) if isinstance(peer, tuple) else None, said)
             self.codec = CODECS[str(self._ws.subprotocol)]
             self.dialogue = Dialogue(self._edge, self, rights)
             self._edge.take_in(self)

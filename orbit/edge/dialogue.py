@@ -20,6 +20,7 @@ from orbit.errors import (
     NotFound,
     OutcomeUnknown,
     Overloaded,
+    RateLimited,
     RequestError,
     TooLarge,
     Unauthorized,
@@ -61,6 +62,8 @@ class Line(Sink, Protocol):
     """The connection, as its dialogue sees it."""
 
     id: str
+    address: str | None
+    """Who is counted for what it asks."""
 
     @property
     def closed(self) -> bool: ...
@@ -158,11 +161,12 @@ class Dialogue:
             self._reject(message.tx, message.mid, code, _NOT_ATTACHED[code])
             return
         try:
-            self._edge.access.demand(attachment.rights, "send", attachment.tx)
+            rights = self._edge.access.demand(attachment.rights, "send", attachment.tx)
+            self._edge.rates.message(self._line.id, rights.sub, self._line.address)
             data = pack_checked(message.data, limit_bytes=self._edge.config.limits.data_bytes)
             answer = await self._append(attachment, message.mid, data)
-        except (TooLarge, BadRequest, Forbidden, Unauthorized) as error:
-            self._reject(message.tx, message.mid, error.code, error.message)
+        except (TooLarge, BadRequest, Forbidden, Unauthorized, RateLimited) as error:
+            self._reject(message.tx, message.mid, error.code, error.message, error.retry_after_ms)
         except Unavailable:
             self._reject(message.tx, message.mid, "unavailable", "Redis can't be reached now", RETRY_AFTER_MS)
         else:
@@ -278,6 +282,8 @@ class Dialogue:
                 raise Forbidden(text)
             case t.NotPlace():
                 raise Forbidden("the session belongs to another subject")
+            case t.Crowded():
+                raise Overloaded("as many sessions are attached as may be", retry_after_ms=RETRY_AFTER_MS)
             case t.Missing():
                 raise NotFound("no such transaction")
 

@@ -17,6 +17,7 @@ from orbit.edge.health import Health
 from orbit.edge.hub import Hub
 from orbit.edge.leaving import Leaving
 from orbit.edge.metrics import Metrics
+from orbit.edge.rates import Rates, address_of, networks
 from orbit.edge.recent import Recent
 from orbit.edge.rechecking import check_sessions
 from orbit.edge.tasks import Tasks
@@ -57,6 +58,7 @@ class Edge:
     Attributes:
         id: Its name among edges: drawn, so that one that comes back is another one.
         access: Who may do what.
+        rates: How much of it.
         connections: The open WebSocket connections.
         draining: It is leaving.
     """
@@ -66,6 +68,8 @@ class Edge:
         self.config = config
         self.store = store
         self.access = access or Access()
+        self.rates = Rates(config.rates)
+        self._proxies = networks(config.trusted_proxies)
         self.metrics = Metrics()
         self.tasks = Tasks()
         self.connections: dict[str, Peer] = {}
@@ -84,6 +88,10 @@ class Edge:
         self.metrics.gauge("waiting_bytes", "Bytes that wait for clients", self._waiting_bytes)
 
     # ---- connections
+
+    def address_of(self, peer: str | None, forwarded: list[str]) -> str | None:
+        """Who is counted for what comes from `peer`, with these `X-Forwarded-For` headers."""
+        return address_of(peer, forwarded, self._proxies)
 
     def new_connection_id(self) -> str:
         return str(next(self._connection_ids))

@@ -15,6 +15,7 @@ from orbit.edge.access.keyfile import KeyFile
 from orbit.edge.config import EdgeConfig
 from orbit.edge.edge import Edge
 from orbit.edge.http.app import make_app
+from orbit.edge.rates import networks
 from orbit.edge.server import Server, listen, make_server, url_of
 from orbit.edge.tasks import every
 from orbit.errors import OrbitError
@@ -34,9 +35,11 @@ async def run_edge(config: EdgeConfig) -> None:
 
     Raises:
         CannotListen: The address can't be served on.
+        NoNetwork: A trusted proxy is none.
         KeysUnusable: The file with the keys isn't one.
         StoreUnusable: This Redis can't hold a deployment.
     """
+    networks(config.trusted_proxies)  # before anything is opened
     access = open_access(config)
     with listen(config.host, config.port, insecure=config.insecure or access.in_force) as listener:
         store = await _unless_stopped(

@@ -13,18 +13,20 @@ class Sessions(StorePart):
 
     async def attach(
         self, tx: TxId, session: PublicName, place: t.Place, subject: str | None
-    ) -> t.AttachDone | t.Missing | t.Barred | t.NotPlace:
+    ) -> t.AttachDone | t.Missing | t.Barred | t.NotPlace | t.Crowded:
         """Give the session's place to the caller. An ended transaction attaches, too (no place is taken).
 
         Returns:
             NotPlace: The session belongs to another subject.
+            Crowded: No more sessions may be attached.
 
         Raises:
             OutcomeUnknown: The connection broke. The same attach again is safe. Atomic in `attach.lua`.
         """
         reply = await self._link.run(
-            script.ATTACH, self._keys.both(tx), tx, session, str(place), subject or "", self._session_retain_ms
-        )
+            script.ATTACH, self._keys.both(tx), tx, session, str(place), subject or "", self._session_retain_ms,
+            self.settings.sessions,
+        )  # fmt: skip
         match reply[0]:
             case b"missing":
                 return t.Missing()
@@ -32,6 +34,8 @@ class Sessions(StorePart):
                 return t.Barred(decode.text(reply[1]))
             case b"subject":
                 return t.NotPlace()
+            case b"crowded":
+                return t.Crowded()
         return t.AttachDone(
             before=t.Place.parse(decode.text(reply[1])),
             head=decode.cursor(reply[2]),

@@ -37,6 +37,11 @@ class Barred:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """As many sessions are attached as may be."""
+
+
 # ---- start
 
 
@@ -525,6 +530,8 @@ class StoreSettings:
     partitions: int | None = None
     """Recorded at a deployment's first use (None: 256, or whatever is recorded); checked afterwards."""
     inbox_messages: int = 1_000
+    sessions: int = 0
+    """Attached to one transaction at a time; 0: any number."""
     session_retain_s: float = 86_400.0
     grace_s: float = 5.0
     snapshots_kept: int = 3

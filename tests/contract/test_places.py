@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orbit.protocol.cursors import START
@@ -42,6 +44,17 @@ async def test_a_session_belongs_to_the_subject_that_used_it_first(house: House)
     for other in ("bob", None):
         assert await house.refused(house.store.attach(tx, ANN, place("e2"), other)) == t.NotPlace()
     assert isinstance(await house.store.attach(tx, ANN, place("e2"), "ann"), t.AttachDone)
+
+
+@covers("attach", "crowded")
+async def test_no_more_sessions_than_may_be(house: House) -> None:
+    tx = await house.begin()
+    house.store.settings = replace(house.store.settings, sessions=1)
+    await house.attach(tx)
+    assert await house.refused(house.store.attach(tx, BOB, place("e2"), None)) == t.Crowded()
+    await house.attach(tx, at=place("e2"))
+    assert await house.store.detach(tx, ANN, place("e2"))
+    assert isinstance(await house.store.attach(tx, BOB, place("e2"), None), t.AttachDone)
 
 
 async def test_a_session_without_a_subject_is_bound_by_the_first_one(house: House) -> None:

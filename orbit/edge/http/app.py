@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 
@@ -19,6 +20,7 @@ from orbit.edge.http.entrance import Cors, admit, check_page, needed
 from orbit.edge.http.states import KnownStates
 from orbit.edge.http.transactions import Transactions
 from orbit.edge.http.verbs import Verbs
+from orbit.edge.rates import BURST_S
 from orbit.errors import BadRequest, OutcomeUnknown, RequestError
 from orbit.protocol.codecs import CODECS
 
@@ -112,6 +114,9 @@ class Service:
                     "snapshot_bytes": limits.snapshot_bytes,
                     "inbox_messages": limits.inbox_messages,
                     "attaches": limits.attaches,
+                    "sessions": limits.sessions,
+                    **dataclasses.asdict(self._edge.config.rates),
+                    "rate_burst_s": BURST_S,
                     "session_retain_s": timing.session_retain_s,
                     "grace_s": timing.grace_s,
                     "drain_s": timing.drain_s,

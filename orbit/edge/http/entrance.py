@@ -73,6 +73,12 @@ def rights_of(request: Request) -> Rights:
     return rights
 
 
+def address_of(edge: Edge, request: Request) -> str | None:
+    """Who is counted for this request."""
+    peer = None if request.client is None else request.client.host
+    return edge.address_of(peer, request.headers.getlist("x-forwarded-for"))
+
+
 def check_page(edge: Edge, request: Request) -> None:
     """Refuse what a page that isn't let in makes a browser send.
 

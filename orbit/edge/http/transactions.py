@@ -14,7 +14,7 @@ from orbit.edge.access.rights import OF_ONE
 from orbit.edge.edge import Edge
 from orbit.edge.http import answers
 from orbit.edge.http.asking import field, idempotency_key, number_in, read_object, transaction_id
-from orbit.edge.http.entrance import rights_of
+from orbit.edge.http.entrance import address_of, rights_of
 from orbit.edge.http.states import KnownStates
 from orbit.errors import BadRequest, Conflict, NotFound
 from orbit.protocol.entries import ENDED
@@ -43,6 +43,7 @@ class Transactions:
         body = await read_object(request, self._edge.config.limits.frame_bytes)
         rights = rights_of(request)
         new = await self._new(body, idempotency_key(request), rights.sub)
+        self._edge.rates.start(rights.sub, address_of(self._edge, request))
         answer = await self._store.start(new)
         match answer:
             case t.Taken():

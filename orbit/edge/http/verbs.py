@@ -11,7 +11,7 @@ from orbit.edge.dialogue import REASON_CHARACTERS
 from orbit.edge.edge import Edge
 from orbit.edge.http import answers
 from orbit.edge.http.asking import field, idempotency_key, read_object, transaction_id
-from orbit.edge.http.entrance import rights_of
+from orbit.edge.http.entrance import address_of, rights_of
 from orbit.edge.hub import RETRY_AFTER_MS
 from orbit.errors import BadRequest, Conflict, Ended, Forbidden, NotFound, OutOfOrder, Overloaded
 from orbit.protocol.ids import Session, TxId, is_name
@@ -33,6 +33,7 @@ class Verbs:
         session, mid = field(body, "session", str, None), field(body, "mid", int, None)
         data = pack_checked(body["data"], limit_bytes=self._edge.config.limits.data_bytes)
         subject = rights_of(request).sub
+        self._edge.rates.message(None, subject, address_of(self._edge, request))
         new = self._numbered(tx, data, session, mid, subject)
         if new is None:
             new = t.NewMessage(data, key=_scoped(idempotency_key(request), subject), subject=subject)

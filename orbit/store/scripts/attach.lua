@@ -2,7 +2,8 @@
 --
 -- KEYS 1 the transaction, 2 its partition (suffixes of lib/wake and lib/sessions)
 -- ARGV 1 id  2 public name  3 place  4 subject or ''  5 how long a detached session is remembered, ms
--- Answers: missing | barred, text | subject (the session belongs to another one)
+--      6 how many sessions may be attached, 0: any number
+-- Answers: missing | barred, text | subject (the session belongs to another one) | crowded
 --          | attached, place before or '', head, number, status, last mid. An ended one attaches too, and takes no place
 --
 -- include: clock, wake, sessions
@@ -21,6 +22,10 @@ end
 local answer = { 'attached', before ~= place and before or '', m.head, m.number, m.status, mid or '0' }
 if ENDED[m.status] then
   return answer -- branch: ended
+end
+local most = tonumber(ARGV[6])
+if most > 0 and not before and redis.call('ZCARD', tx .. ':conn') >= most then
+  return { 'crowded' } -- branch: crowded
 end
 
 redis.call('HSET', tx .. ':sess', 'p:' .. public, place)

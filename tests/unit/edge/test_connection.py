@@ -23,6 +23,7 @@ from orbit.edge.connection import OUT_BYTES, Connection
 from orbit.edge.edge import Edge
 from orbit.edge.frames import frame
 from orbit.edge.metrics import Metrics
+from orbit.edge.rates import Rates
 from orbit.edge.tasks import Tasks
 from orbit.protocol.codecs import JSON
 
@@ -79,8 +80,8 @@ class Ends:
         config = EdgeConfig("", limits=Limits(frame_bytes=64 * 1024), pulse=pulse or Pulse())
         self.connections: dict[str, Connection] = {}
         edge = SimpleNamespace(
-            config=config, metrics=Metrics(), tasks=Tasks(), access=Access(), draining=draining, store=None,
-            new_connection_id=lambda: "1",
+            config=config, metrics=Metrics(), tasks=Tasks(), draining=draining, store=None,
+            new_connection_id=lambda: "1", access=Access(), rates=Rates(), address_of=lambda *_: None,
             take_in=lambda connection: self.connections.update({connection.id: connection}),
             forget=lambda connection: self.connections.pop(connection.id, None),
         )  # fmt: skip
