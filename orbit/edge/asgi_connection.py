@@ -15,13 +15,14 @@ from websockets.datastructures import Headers
 from websockets.frames import CloseCode
 from websockets.http11 import Request
 
-from orbit.edge.connection import BAD_MESSAGE, BUSY, CLOSE_S, OUT_BYTES, TURNS
+from orbit.edge.connection import BAD_MESSAGE, BUSY
 from orbit.edge.dialogue import Dialogue
 from orbit.edge.edge import Edge
 from orbit.edge.frames import message_frame
 from orbit.edge.handshake import STATUSES, challenge, error_body, judge, retry_after, rights_of
+from orbit.edge.outgoing import Outgoing
 from orbit.errors import BadRequest, ProtocolError, RequestError
-from orbit.protocol.codecs import CODECS, Codec
+from orbit.protocol.codecs import CODECS, JSON
 from orbit.protocol.messages import GoAway
 
 Scope = MutableMapping[str, Any]
@@ -30,32 +31,20 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-class AsgiConnection:
+class AsgiConnection(Outgoing):
     """One client's connection, from its handshake on; `run` lives as long as it does."""
 
-    codec: Codec
-
     def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(edge.config, JSON)
         self.id = edge.new_connection_id()
         self.address: str | None = None
-        self.turns = asyncio.Semaphore(TURNS)
         self.dialogue: Dialogue | None = None
         self._edge = edge
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._loop = asyncio.get_running_loop()
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._more = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
         self._ready = asyncio.Event()
         self._ready.set()
-        self._closing: tuple[int, str] | None = None
-        self._gone = False
-        self._took_at = self._loop.time()
-        self._task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Shake hands, then converse until either side closes."""
@@ -79,9 +68,9 @@ class AsgiConnection:
         self.dialogue = Dialogue(self._edge, self, rights)
         self._edge.take_in(self)
         self._edge.metrics.opened.inc()
-        self._task = asyncio.create_task(self._converse(self.dialogue), name=f"connection {self.id}")
+        self.task = asyncio.create_task(self._converse(self.dialogue), name=f"connection {self.id}")
         with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+            await self.task
 
     async def _refuse(self, error: RequestError) -> None:
         if "websocket.http.response" not in (self._scope.get("extensions") or {}):
@@ -101,11 +90,9 @@ class AsgiConnection:
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._gone = True
+            self.leave()
             self._edge.forget(self)
             dialogue.close()
-            self._out.clear()
-            self._room.set()
             for one in both:
                 one.cancel()
             await asyncio.gather(*both, return_exceptions=True)
@@ -115,75 +102,26 @@ class AsgiConnection:
     def shutdown(self) -> None:
         self.close(CloseCode.SERVICE_RESTART, "the edge restarts")
 
-    def close(self, code: int, reason: str = "") -> None:
-        """Close once what waits is written; the connection is cut where the client doesn't take that."""
-        if self.closed or self._task is None:
-            return
-        self._closing = code, reason
-        self._more.set()
-        self._loop.call_later(CLOSE_S, self._task.cancel)
-
     def go_away(self, reconnect_after_ms: int) -> None:
         if not self.closed:
             self.write(message_frame(GoAway(reconnect_after_ms), self.codec))
 
-    def tick(self, now: float) -> None:
-        """Cut a client that has taken nothing of what waits for it for too long."""
-        if not self._out_bytes:
-            self._took_at = now
-        elif now - self._took_at > self._edge.config.pulse.stall_s and self._task is not None:
-            self._task.cancel()
-
     # ---- out
-
-    @property
-    def closed(self) -> bool:
-        return self._gone or self._closing is not None
-
-    @property
-    def choked(self) -> bool:
-        return self._out_bytes > OUT_BYTES
-
-    @property
-    def waiting_bytes(self) -> int:
-        return self._out_bytes
-
-    def write(self, frames: bytes) -> None:
-        if self.closed:
-            return
-        self._out.append(frames)
-        self._out_bytes += len(frames)
-        self._more.set()
-        if self.choked:
-            self._room.clear()
-
-    async def writable(self) -> None:
-        await self._room.wait()
 
     async def _write(self) -> None:
         while True:
-            await self._more.wait()
-            self._more.clear()
-            out, self._out = self._out, []
-            for frames in out:
+            for frames in await self.next():
                 for payload in payloads(frames):
                     await self._send(
                         {"type": "websocket.send", "text": payload.decode()}
                         if self.codec.text
                         else {"type": "websocket.send", "bytes": payload}
                     )
-                self._took(len(frames))
-            if self._closing is not None and not self._out:
-                code, reason = self._closing
+                self.took(len(frames))
+            if self.last and self.closing is not None:
+                code, reason = self.closing
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
                 return
-
-    def _took(self, size: int) -> None:
-        self._out_bytes -= size
-        self._took_at = self._loop.time()
-        if not self.choked:
-            self._room.set()
-            self.take_more()
 
     # ---- in
 

@@ -33,6 +33,8 @@ class Pulse:
     """How long a subscription is kept after its last follower left."""
     advance_s: float = 0.25
     """How long a follower's cursor may lag behind entries that aren't for it."""
+    heartbeat_s: float = 15.0
+    """Between two signs of life of a quiet stream of server-sent events."""
     retry_s: float = 1.0
     """Before what Redis didn't answer is asked again."""
     ping_s: float = 20.0

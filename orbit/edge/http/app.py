@@ -17,8 +17,10 @@ from orbit.edge.edge import Edge
 from orbit.edge.handshake import PATH
 from orbit.edge.http import answers
 from orbit.edge.http.entrance import Cors, admit, check_page, needed
+from orbit.edge.http.events import Events
 from orbit.edge.http.states import KnownStates
 from orbit.edge.http.transactions import Transactions
+from orbit.edge.http.updates import Updates
 from orbit.edge.http.verbs import Verbs
 from orbit.edge.rates import BURST_S
 from orbit.errors import BadRequest, OutcomeUnknown, RequestError
@@ -36,6 +38,8 @@ def make_app(edge: Edge) -> Starlette:
             resource(edge, "/v1/transactions", GET=transactions.list, POST=transactions.start),
             resource(edge, "/v1/transactions/{id}", GET=transactions.show),
             resource(edge, "/v1/transactions/{id}/result", GET=transactions.result),
+            resource(edge, "/v1/transactions/{id}/updates", GET=Updates(edge).list),
+            resource(edge, "/v1/transactions/{id}/events", GET=Events(edge).follow),
             resource(edge, "/v1/transactions/{id}/messages", POST=verbs.send),
             resource(edge, "/v1/transactions/{id}/cancel", POST=verbs.cancel),
             resource(edge, "/v1/transactions/{id}/retry", POST=verbs.retry),

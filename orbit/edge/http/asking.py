@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from orbit.errors import BadRequest, NotFound, TooLarge
+from orbit.protocol.cursors import NEW_ONLY, parse_cursor
 from orbit.protocol.ids import TxId, is_name
 from orbit.protocol.json_codec import json_loads
 
@@ -94,6 +95,30 @@ def number_in(request: Request, name: str, kind: type[int] | type[float], defaul
     if not 0 <= value < float("inf"):
         raise BadRequest(f"{name} must be a number, 0 or more")
     return min(value, kind(most))
+
+
+def cursor_in(request: Request, resumed: str | None = None) -> str:
+    """The cursor to go on from: `resumed` (a `Last-Event-ID`), else the query's `after`, else the start.
+
+    Raises:
+        BadRequest: It is none.
+    """
+    after = resumed or request.query_params.get("after", "0")
+    if after != NEW_ONLY and parse_cursor(after) is None:
+        raise BadRequest("after must be a cursor, 0 or $" if resumed is None else "Last-Event-ID must be a cursor")
+    return after
+
+
+def session_in(request: Request) -> str | None:
+    """The query's `session`.
+
+    Raises:
+        BadRequest: It can be none.
+    """
+    session = request.query_params.get("session")
+    if session is not None and not is_name(session):
+        raise BadRequest("session must be 16 to 64 characters of A-Za-z0-9_-")
+    return session
 
 
 def idempotency_key(request: Request) -> str | None:
