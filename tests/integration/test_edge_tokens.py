@@ -127,7 +127,23 @@ async def by_http(edge: RunningEdge, tx: str, token: str | None) -> str | None:
     return refused_by(response.status_code, response.headers.get("www-authenticate"), response.content)
 
 
-DOORS = {"attach": by_attach, "handshake": by_handshake, "http": by_http}
+async def by_events(edge: RunningEdge, tx: str, token: str | None) -> str | None:
+    return await _events(edge, tx, headers=bearer(token))
+
+
+async def by_query(edge: RunningEdge, tx: str, token: str | None) -> str | None:
+    return await _events(edge, tx, params={} if token is None else {"token": token})
+
+
+async def _events(edge: RunningEdge, tx: str, **how: Any) -> str | None:
+    async with edge.http.stream("GET", f"/v1/transactions/{tx}/events", **how) as response:
+        if response.status_code == 200:
+            return None
+        body = await response.aread()
+        return refused_by(response.status_code, response.headers.get("www-authenticate"), body)
+
+
+DOORS = {"attach": by_attach, "handshake": by_handshake, "http": by_http, "events": by_events, "query": by_query}
 
 
 def forged(alg: str, name: str, secret: bytes) -> str:
@@ -256,6 +272,23 @@ async def test_an_expiry_and_a_refresh_without_a_gap(edge: RunningEdge, hand: Ha
     assert seen == [0, 1, 2, 3, 4]
     await link.send({"type": "send", "tx": hand.tx, "mid": 2, "data": "second"})
     assert not (await link.expect("receipt"))["duplicate"]
+
+
+async def test_an_expiry_ends_a_stream_of_events_and_a_fresh_token_goes_on(edge: RunningEdge, hand: Hand) -> None:
+    path = f"/v1/transactions/{hand.tx}/events"
+    headers = bearer(sign(hand.tx, ttl_s=1.5))
+    async with edge.http.stream("GET", path, headers=headers) as response:
+        lines = response.aiter_lines()
+        await hand.update(1)
+        told = [line async for line in lines]
+    seen = [line.partition(": ")[2] for line in told if line.startswith("id: ")]
+    assert json.loads(told[-2].removeprefix("data: "))["code"] == "unauthorized"
+    await hand.update(2)
+    await hand.finish()
+    again = bearer(sign(hand.tx)) | {"Last-Event-ID": seen[-1]}
+    answer = await edge.http.get(path, headers=again)
+    messages = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert [message.get("data") for message in messages if message["type"] == "update"] == [2]
 
 
 async def test_a_fresh_token_in_time_is_not_interrupted(edge: RunningEdge, hand: Hand) -> None:

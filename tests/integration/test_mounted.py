@@ -19,6 +19,7 @@ from orbit.edge.server import Server, listen, url_of
 from orbit.protocol.codecs import JSON
 from orbit.store.store import Store
 from tests.integration.edge_bench import QUICK, Hand, RunningEdge, attach, closed_with, updates
+from tests.integration.test_edge_events import *  # noqa: F403
 from tests.integration.test_edge_following import *  # noqa: F403
 from tests.integration.test_edge_sends import *  # noqa: F403
 from tests.integration.test_edge_slow import *  # noqa: F403
