@@ -165,7 +165,10 @@ class Dialogue:
             self._edge.rates.message(self._line.id, rights.sub, self._line.address)
             data = pack_checked(message.data, limit_bytes=self._edge.config.limits.data_bytes)
             answer = await self._append(attachment, message.mid, data)
-        except (TooLarge, BadRequest, Forbidden, Unauthorized, RateLimited) as error:
+        except Unauthorized as error:  # before the timer says so
+            self._expire(attachment)
+            self._reject(message.tx, message.mid, error.code, error.message)
+        except (TooLarge, BadRequest, Forbidden, RateLimited) as error:
             self._reject(message.tx, message.mid, error.code, error.message, error.retry_after_ms)
         except Unavailable:
             self._reject(message.tx, message.mid, "unavailable", "Redis can't be reached now", RETRY_AFTER_MS)

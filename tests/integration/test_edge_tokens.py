@@ -23,6 +23,8 @@ from orbit.client import Client
 from orbit.edge import EdgeConfig, run_edge
 from orbit.edge.access.keys import KeySet, KeysUnusable, new_key, read_keys
 from orbit.errors import Forbidden, Unauthorized
+from orbit.protocol.messages import Update
+from orbit.protocol.values import unpack
 from orbit.store import types as t
 from orbit.store.store import Store
 from tests.integration.edge_bench import SCHEMA, Hand, RunningEdge, attach, take, updates
@@ -485,3 +487,35 @@ async def test_the_python_client(edge: RunningEdge, hand: Hand) -> None:
             assert attachment.tx == hand.tx
 
 
+
+
+async def test_a_client_that_is_asked_for_fresh_tokens_goes_on(edge: RunningEdge, hand: Hand) -> None:
+    asked: list[str] = []
+    fourth = asyncio.Event()
+
+    def fresh() -> str:
+        asked.append(sign(hand.tx, "watch send", ttl_s=1.0))
+        if len(asked) == 4:
+            fourth.set()
+        return asked[-1]
+
+    async with Client(edge.url, token=fresh) as client:
+        attachment = await client.attach(hand.tx)
+        for n in range(20):
+            await hand.update(n)
+            if n == 10:
+                async with asyncio.timeout(30):
+                    await fourth.wait()
+            await attachment.send(n)
+        assert [unpack(entry.data) for entry in await hand.inbox()] == list(range(20))
+        await hand.finish()
+        seen = [event.data async for event in attachment if isinstance(event, Update)]
+    assert seen == list(range(20))
+
+
+async def test_a_client_with_a_token_that_ends_is_told(edge: RunningEdge, hand: Hand) -> None:
+    async with Client(edge.url, token=sign(hand.tx, ttl_s=1.0)) as client:
+        attachment = await client.attach(hand.tx)
+        with pytest.raises(Unauthorized):
+            async for _ in attachment:
+                pass
