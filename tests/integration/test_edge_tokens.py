@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -519,3 +520,14 @@ async def test_a_client_with_a_token_that_ends_is_told(edge: RunningEdge, hand: 
         with pytest.raises(Unauthorized):
             async for _ in attachment:
                 pass
+
+
+async def test_no_token_is_logged(edge: RunningEdge, hand: Hand, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    token = sign(hand.tx)
+    link = await knock(edge, token)
+    await attach(link, hand, token=token)
+    await edge.http.get(f"/v1/transactions/{hand.tx}?token={token}")
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("orbit")]
+    assert not [text for text in told if token in text]
+    assert not logging.getLogger("uvicorn.access").propagate  # nobody hears it but pytest
