@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -22,7 +23,9 @@ from websockets.exceptions import InvalidStatus
 
 from orbit.client import Client
 from orbit.edge import EdgeConfig, run_edge
+from orbit.edge.access import Rights
 from orbit.edge.access.keys import KeySet, KeysUnusable, new_key, read_keys
+from orbit.edge.http.entrance import check_session
 from orbit.errors import Forbidden, Unauthorized
 from orbit.protocol.messages import Update
 from orbit.protocol.values import unpack
@@ -531,3 +534,20 @@ async def test_no_token_is_logged(edge: RunningEdge, hand: Hand, caplog: pytest.
     told = [record.getMessage() for record in caplog.records if record.name.startswith("orbit")]
     assert not [text for text in told if token in text]
     assert not logging.getLogger("uvicorn.access").propagate  # nobody hears it but pytest
+
+
+async def test_what_is_for_one_session_is_its_subjects(hand: Hand) -> None:
+    public = hand.public(ANN)
+    await hand.store.attach(hand.tx, public, t.Place("e", "1", "1"), "ann")
+
+    async def check(sub: str | None, session: str) -> None:
+        rights = Rights(sub, None, None, frozenset({"watch"}))
+        request: Any = SimpleNamespace(state=SimpleNamespace(rights=rights))
+        edge: Any = SimpleNamespace(store=hand.store)
+        await check_session(edge, request, hand.tx, hand.public(session))
+
+    await check("ann", ANN)
+    await check("bob", "bob-" + "b" * 16)
+    for other in ("bob", None):
+        with pytest.raises(Forbidden):
+            await check(other, ANN)
