@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Annotated
@@ -40,7 +41,7 @@ def token(
         raise CommandError(f"--sub has at most {TEXT_CHARACTERS} characters", USAGE)
     ids = _ids(tx or [])
     keys = read_keys(_read(token_keys))
-    signed = keys.sign(claims_of(sub, time.time() + ttl_s, ids, verbs, audience))
+    signed = keys.sign(claims_of(sub, math.ceil(time.time() + ttl_s), ids, verbs, audience))
     if signed is None:
         raise CommandError(f"--token-keys {token_keys}: it holds public keys alone, which can't sign")
     print(signed)

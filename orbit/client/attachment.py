@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Self, cast
 
 from orbit.client.backoff import Backoff
-from orbit.errors import REQUEST_ERRORS, Ended, Internal, MessageLost, OrbitError, RequestError
+from orbit.errors import REQUEST_ERRORS, Ended, Internal, MessageLost, OrbitError, RequestError, Unauthorized
 from orbit.protocol.messages import (
     Advance,
     Attached,
@@ -48,6 +48,14 @@ class Ties:
     forget: Callable[[str], None]
 
 
+Token = str | Callable[[], str]
+"""A token, or what is asked for the newest one whenever one is needed."""
+
+
+def newest(token: Token) -> str:
+    return token if isinstance(token, str) else token()
+
+
 class Attachment:
     """Follow one transaction: `async for event in attachment`, and `await attachment.send(data)`.
 
@@ -56,7 +64,7 @@ class Attachment:
     `ROOM_S` is served from the log when it comes back.
     """
 
-    def __init__(self, ties: Ties, session: ClientSession, *, token: str | None, limit_bytes: int) -> None:
+    def __init__(self, ties: Ties, session: ClientSession, *, token: Token | None, limit_bytes: int) -> None:
         self._ties = ties
         self._session = session
         self._token = token
@@ -206,7 +214,7 @@ class Attachment:
         out: list[ClientMessage] = []
         if self._attach_at is not None and self._attach_at <= now and not self._done:
             self._attach_at, self._skipping = None, False
-            out.append(self._session.attach(self._token))
+            out.append(self._session.attach(None if self._token is None else newest(self._token)))
         out += self._session.due(now)
         if out and self._asked_at is None:
             self._asked_at = now
@@ -299,7 +307,7 @@ class Attachment:
                 self._attach_later(error, now, least_s=1.0)
             else:
                 self.fail(_refusal(error.code, error.message))
-        elif error.code in _FOR_NOW:
+        elif error.code in _FOR_NOW or (error.code == Unauthorized.code and error.op is None and callable(self._token)):
             self._attach_later(error, now, least_s=0.0)
         else:
             self.fail(_refusal(error.code, error.message))

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-from orbit.client.attachment import Attachment, Event, Ties
+from orbit.client.attachment import Attachment, Event, Ties, Token, newest
 from orbit.client.backoff import Backoff
 from orbit.client.link import Link, LinkSettings
 from orbit.client.types import StateInfo, TransactionError, TransactionInfo, TransactionPage
@@ -34,7 +34,8 @@ class Client:
 
     Args:
         urls: The edges, as `http://host:port` or `https://...`.
-        token: Sent with every request and as the default of every attach.
+        token: Sent with every request and as the default of every attach. A function is asked for the newest one each
+            time, and again when one has expired: so what is followed goes on. It must not block.
         codec: The subprotocol of the WebSocket.
         patience_s: For how long a request or an attach that finds no edge, or no room there, is tried again. What is
             followed once is followed on, however long that takes.
@@ -46,7 +47,7 @@ class Client:
         self,
         urls: str | Sequence[str],
         *,
-        token: str | None = None,
+        token: Token | None = None,
         codec: Codec = MSGPACK,
         limits: Limits | None = None,
         patience_s: float = 15.0,
@@ -56,7 +57,11 @@ class Client:
         bases = [_base(url) for url in ([urls] if isinstance(urls, str) else urls)]
         if not bases:
             raise BadRequest("a client needs the URL of an edge")
-        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        self._token = token
+
+        def headers() -> dict[str, str]:
+            return {} if token is None else {"Authorization": f"Bearer {newest(token)}"}
+
         self._limits = limits or Limits()
         self._patience_s = patience_s
         self._web = Web(bases, headers=headers, patience_s=patience_s)
@@ -196,14 +201,14 @@ class Client:
     # ---- following
 
     async def attach(
-        self, tx: str, *, after: str = "0", session: str | None = None, token: str | None = None
+        self, tx: str, *, after: str = "0", session: str | None = None, token: Token | None = None
     ) -> Attachment:
         """Follow a transaction, and speak to it; returns once an edge follows it.
 
         Args:
             after: A cursor; `"0"`: from the start; `"$"`: only what is new.
             session: A secret of 16 to 64 characters of `A-Za-z0-9_-`; the same one goes on with the same mids.
-            token: For this transaction, in place of the client's own.
+            token: For this transaction, in place of the client's own. A function is asked again when one has expired.
 
         Raises:
             NotFound, Unauthorized, Forbidden, BadRequest: It can't be followed.
@@ -217,6 +222,8 @@ class Client:
             raise UsageError(f"this client follows {tx} already: share its attachment, or use another client")
         ties = Ties(self._link.wake, self._link.forget)
         known = ClientSession(tx, after, session)
+        if token is None and callable(self._token):
+            token = self._token  # that of the handshake may be over
         attachment = Attachment(ties, known, token=token, limit_bytes=self._limits.data_bytes)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._link.run(), name="orbit client")

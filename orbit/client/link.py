@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,11 +32,12 @@ _FINAL_STATUS = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404:
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """Where to connect and how. `urls` are those of `/v1/ws`; `shuffle`: begin with any of them, not with the first."""
+    """Where to connect and how. `urls` are those of `/v1/ws`; `shuffle`: begin with any of them, not with the first;
+    `headers`: asked for each handshake."""
 
     urls: Sequence[str]
     codec: Codec
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Callable[[], dict[str, str]] = dict
     backoff: Backoff = field(default_factory=Backoff)
     shuffle: bool = True
 
@@ -139,7 +140,7 @@ class Link:
             connection = await connect(
                 url,
                 subprotocols=[Subprotocol(settings.codec.subprotocol)],
-                additional_headers=settings.headers,
+                additional_headers=settings.headers(),
                 open_timeout=OPEN_S,
                 ping_interval=PING_S,
                 ping_timeout=PING_S,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
@@ -27,6 +27,7 @@ class Web:
     """Requests to any of several edges. What is asked here is safe to ask twice: by its nature, its id or its key.
 
     Args:
+        headers: Asked for each request.
         patience_s: For how long an edge that can't be reached, or has no room now, is tried again.
         transport: What carries the requests, in place of the network.
     """
@@ -35,14 +36,15 @@ class Web:
         self,
         urls: Sequence[str],
         *,
-        headers: Mapping[str, str],
+        headers: Callable[[], dict[str, str]],
         patience_s: float,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._urls = list(urls)
+        self._headers = headers
         self._patience_s = patience_s
         self._backoff = Backoff(max_s=2.0)
-        self._http = httpx.AsyncClient(headers=dict(headers), timeout=TIMEOUT_S, transport=transport)
+        self._http = httpx.AsyncClient(timeout=TIMEOUT_S, transport=transport)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -71,7 +73,7 @@ class Web:
         target = "/v1/" + "/".join(quote(step, safe="") for step in path)
         request: dict[str, Any] = {
             "params": {name: value for name, value in (query or {}).items() if value is not None},
-            "headers": {"Idempotency-Key": key} if key is not None else {},
+            "headers": self._headers() | ({"Idempotency-Key": key} if key is not None else {}),
             "timeout": httpx.Timeout(TIMEOUT_S, read=TIMEOUT_S + wait_s),
         }
         if body is not None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orbit.edge.edge import Edge
 
 log = logging.getLogger("orbit.edge.websocket")
+log.setLevel(logging.INFO)  # below that the WebSocket layer writes down what it reads: tokens, sessions
 
 OUT_BYTES = 256 * 1024
 BUSY = 256

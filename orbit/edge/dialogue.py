@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("orbit.edge")
 
 REASON_CHARACTERS = 1000
+BROKEN_RATES, RATE_BROKEN = 1000, 4429
+"""So many messages over the rate with none in between that wasn't: the connection is closed."""
 INTERNAL = "a defect of Orbit; its log has the details"
 
 
@@ -67,6 +69,7 @@ class Line(Sink, Protocol):
 
     @property
     def closed(self) -> bool: ...
+    def close(self, code: int, reason: str = "") -> None: ...
     def take_more(self) -> None:
         """There may be room for more of what the client said."""
 
@@ -86,6 +89,7 @@ class Dialogue:
         self._rights = rights
         self._lanes = Lanes(edge.tasks, self._answer, line.take_more)
         self._attaches = 0
+        self._over_rate = 0
         self._attaching = 0
         self._left: OrderedDict[str, str] = OrderedDict()
 
@@ -163,10 +167,19 @@ class Dialogue:
         try:
             rights = self._edge.access.demand(attachment.rights, "send", attachment.tx)
             self._edge.rates.message(self._line.id, rights.sub, self._line.address)
+            self._over_rate = 0
             data = pack_checked(message.data, limit_bytes=self._edge.config.limits.data_bytes)
             answer = await self._append(attachment, message.mid, data)
-        except (TooLarge, BadRequest, Forbidden, Unauthorized, RateLimited) as error:
+        except Unauthorized as error:  # before the timer says so
+            self._expire(attachment)
+            self._reject(message.tx, message.mid, error.code, error.message)
+        except (TooLarge, BadRequest, Forbidden) as error:
+            self._reject(message.tx, message.mid, error.code, error.message)
+        except RateLimited as error:
             self._reject(message.tx, message.mid, error.code, error.message, error.retry_after_ms)
+            self._over_rate += 1
+            if self._over_rate == BROKEN_RATES:
+                self._line.close(RATE_BROKEN, "the rate limit was broken again and again")
         except Unavailable:
             self._reject(message.tx, message.mid, "unavailable", "Redis can't be reached now", RETRY_AFTER_MS)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
@@ -53,7 +53,8 @@ def judge(edge: Edge, request: Request) -> RequestError | None:
 
 
 def rights_of(edge: Edge, request: Request) -> Rights | None:
-    """What the token of a handshake allows: the default of its attaches. None: it brings none.
+    """What the token of a handshake allows: the default of its attaches. None: it brings none. On other paths than
+    `PATH`, where no attach can bring one, it is needed, and may stand in `?token=`.
 
     Raises:
         Unauthorized: It brings one that isn't valid, or two.
@@ -61,7 +62,10 @@ def rights_of(edge: Edge, request: Request) -> Rights | None:
     said = request.headers.get_all("Authorization")
     if len(said) > 1 and edge.access.in_force:
         raise Unauthorized("one Authorization header at most")
-    return edge.access.of_handshake(said[0] if said else None)
+    header, url = said[0] if said else None, urlsplit(request.path)
+    if url.path == PATH:
+        return edge.access.of_handshake(header)
+    return edge.access.of_header(header, dict(parse_qsl(url.query)).get("token"))
 
 
 def challenge(error: RequestError) -> dict[str, str]:

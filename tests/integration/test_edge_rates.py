@@ -9,10 +9,11 @@ import pytest
 
 from orbit.config import Limits
 from orbit.edge import EdgeConfig, run_edge
+from orbit.edge.dialogue import BROKEN_RATES
 from orbit.edge.rates import BURST_S, NoNetwork, RateSettings
 from orbit.store import types as t
 from orbit.store.store import Store
-from tests.integration.edge_bench import SCHEMA, Hand, RunningEdge, attach
+from tests.integration.edge_bench import SCHEMA, Hand, RunningEdge, attach, closed_with
 from tests.support.wire_client import Link
 
 pytestmark = pytest.mark.timeout(30)
@@ -53,6 +54,17 @@ async def test_messages_of_one_connection(edge: RunningEdge, store: Store) -> No
     assert len(await hand.inbox()) == 1
     await attach(other, hand)
     assert (await send(other, hand.tx, 1))["type"] == "receipt"
+
+
+@pytest.mark.parametrize("edge", [{"rates": RateSettings(connection_messages_s=RATE_S)}], indirect=True)
+async def test_who_breaks_the_rate_again_and_again_is_let_go(edge: RunningEdge, store: Store) -> None:
+    hand = await Hand.start(store)
+    link = await edge.link()
+    await attach(link, hand)
+    flood = [{"type": "send", "tx": hand.tx, "mid": mid, "data": 0} for mid in range(1, BROKEN_RATES + 2)]
+    await link.send(*flood)
+    assert await closed_with(link) == 4429
+    assert len(await hand.inbox()) == 1
 
 
 @pytest.mark.parametrize("edge", [{"rates": RateSettings(address_messages_s=RATE_S)}], indirect=True)

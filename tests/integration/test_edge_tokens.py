@@ -7,10 +7,12 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -21,8 +23,12 @@ from websockets.exceptions import InvalidStatus
 
 from orbit.client import Client
 from orbit.edge import EdgeConfig, run_edge
+from orbit.edge.access import Rights
 from orbit.edge.access.keys import KeySet, KeysUnusable, new_key, read_keys
+from orbit.edge.http.entrance import check_session
 from orbit.errors import Forbidden, Unauthorized
+from orbit.protocol.messages import Update
+from orbit.protocol.values import unpack
 from orbit.store import types as t
 from orbit.store.store import Store
 from tests.integration.edge_bench import SCHEMA, Hand, RunningEdge, attach, take, updates
@@ -518,3 +524,63 @@ async def test_the_python_client(edge: RunningEdge, hand: Hand) -> None:
             assert attachment.tx == hand.tx
 
 
+
+
+async def test_a_client_that_is_asked_for_fresh_tokens_goes_on(edge: RunningEdge, hand: Hand) -> None:
+    asked: list[str] = []
+    fourth = asyncio.Event()
+
+    def fresh() -> str:
+        asked.append(sign(hand.tx, "watch send", ttl_s=1.0))
+        if len(asked) == 4:
+            fourth.set()
+        return asked[-1]
+
+    async with Client(edge.url, token=fresh) as client:
+        attachment = await client.attach(hand.tx)
+        for n in range(20):
+            await hand.update(n)
+            if n == 10:
+                async with asyncio.timeout(30):
+                    await fourth.wait()
+            await attachment.send(n)
+        assert [unpack(entry.data) for entry in await hand.inbox()] == list(range(20))
+        await hand.finish()
+        seen = [event.data async for event in attachment if isinstance(event, Update)]
+    assert seen == list(range(20))
+
+
+async def test_a_client_with_a_token_that_ends_is_told(edge: RunningEdge, hand: Hand) -> None:
+    async with Client(edge.url, token=sign(hand.tx, ttl_s=1.0)) as client:
+        attachment = await client.attach(hand.tx)
+        with pytest.raises(Unauthorized):
+            async for _ in attachment:
+                pass
+
+
+async def test_no_token_is_logged(edge: RunningEdge, hand: Hand, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    token = sign(hand.tx)
+    link = await knock(edge, token)
+    await attach(link, hand, token=token)
+    await edge.http.get(f"/v1/transactions/{hand.tx}?token={token}")
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("orbit")]
+    assert not [text for text in told if token in text]
+    assert not logging.getLogger("uvicorn.access").propagate  # nobody hears it but pytest
+
+
+async def test_what_is_for_one_session_is_its_subjects(hand: Hand) -> None:
+    public = hand.public(ANN)
+    await hand.store.attach(hand.tx, public, t.Place("e", "1", "1"), "ann")
+
+    async def check(sub: str | None, session: str) -> None:
+        rights = Rights(sub, None, None, frozenset({"watch"}))
+        request: Any = SimpleNamespace(state=SimpleNamespace(rights=rights))
+        edge: Any = SimpleNamespace(store=hand.store)
+        await check_session(edge, request, hand.tx, hand.public(session))
+
+    await check("ann", ANN)
+    await check("bob", "bob-" + "b" * 16)
+    for other in ("bob", None):
+        with pytest.raises(Forbidden):
+            await check(other, ANN)

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from orbit.edge.access import Rights, Verb
 from orbit.edge.handshake import allowed_origin, same_origin
 from orbit.errors import Forbidden, Unauthorized
+from orbit.protocol.ids import PublicName, TxId
 
 if TYPE_CHECKING:
     from orbit.edge.edge import Edge
@@ -71,6 +72,17 @@ def rights_of(request: Request) -> Rights:
     rights = request.state.rights
     assert isinstance(rights, Rights), "a route that needs no right asked for its rights"
     return rights
+
+
+async def check_session(edge: Edge, request: Request, tx: TxId, session: PublicName) -> None:
+    """Refuse a request that reads what is for a session alone, where that is another subject's.
+
+    Raises:
+        Forbidden: It is.
+    """
+    row = await edge.store.session(tx, session)
+    if row is not None and row.subject is not None and row.subject != rights_of(request).sub:
+        raise Forbidden("the session belongs to another subject")
 
 
 def address_of(edge: Edge, request: Request) -> str | None:

@@ -87,7 +87,7 @@ async def client(edges: Edges) -> AsyncIterator[Client]:
         await client._web.close()
         transport = httpx.MockTransport(edges.handle)
         bases = ["http://one", "http://two/base"]
-        client._web = Web(bases, headers={"Authorization": "Bearer t"}, patience_s=5, transport=transport)
+        client._web = Web(bases, headers=lambda: {"Authorization": "Bearer t"}, patience_s=5, transport=transport)
         yield client
 
 

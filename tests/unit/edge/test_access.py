@@ -9,17 +9,21 @@ import hmac
 import json
 import os
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jwt
 import pytest
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
+from websockets.datastructures import Headers
+from websockets.http11 import Request
 
 from orbit.edge.access import OPEN, Access
 from orbit.edge.access.access import bearer
 from orbit.edge.access.keyfile import LOOK_S, KeyFile
 from orbit.edge.access.keys import ALGORITHMS, KeysUnusable, new_key, public_half, read_keys
 from orbit.edge.access.rights import Rights
+from orbit.edge.handshake import rights_of
 from orbit.errors import Forbidden, Unauthorized
 
 NOW = 1_000_000.0
@@ -387,3 +391,38 @@ def test_a_file_that_others_can_read_is_told(tmp_path: Path, caplog: pytest.LogC
     os.chmod(bench.path, 0o644)
     KeyFile(bench.path)
     assert "chmod 600" in caplog.text
+
+
+# ---- the handshake of a WebSocket
+
+
+@pytest.mark.parametrize(
+    ("path", "header", "refused", "found"),
+    [
+        ("/v1/ws", None, False, None),
+        ("/v1/ws", "good", False, "ann"),
+        ("/v1/ws", "bad", True, None),
+        ("/v1/ws?token=GOOD", None, False, None),  # attaches bring their own
+        ("/v1/transactions/t/ws", None, True, None),
+        ("/v1/transactions/t/ws", "good", False, "ann"),
+        ("/v1/transactions/t/ws?after=0&token=GOOD", None, False, "ann"),
+        ("/v1/transactions/t/ws?token=bad", None, True, None),
+        ("/v1/transactions/t/ws?token=GOOD", "bad", True, None),
+    ],
+)
+def test_a_handshake(bench: Bench, path: str, header: str | None, refused: bool, found: str | None) -> None:
+    good = token(KEYS["EdDSA"])
+    headers = Headers() if header is None else Headers(Authorization="Bearer " + header.replace("good", good))
+    edge, request = cast(Any, SimpleNamespace(access=bench.access)), Request(path.replace("GOOD", good), headers)
+    if refused:
+        with pytest.raises(Unauthorized):
+            rights_of(edge, request)
+    else:
+        rights = rights_of(edge, request)
+        assert (rights and rights.sub) == found
+
+
+def test_two_tokens_at_a_handshake(bench: Bench) -> None:
+    headers = Headers([("Authorization", "Bearer " + token(KEYS["EdDSA"]))] * 2)
+    with pytest.raises(Unauthorized):
+        rights_of(cast(Any, SimpleNamespace(access=bench.access)), Request("/v1/ws", headers))
