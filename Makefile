@@ -32,7 +32,7 @@ lint: $(VENV)/.with-lint ## Ruff
 .PHONY: types
 types: $(VENV)/.with-lint ## mypy --strict
 	$(BIN)/mypy
-	$(BIN)/mypy examples/*.py benchmarks
+	$(BIN)/mypy examples/*.py examples/imgur/*.py benchmarks
 
 .PHONY: imports
 imports: $(VENV)/.with-lint ## The import rules

@@ -20,7 +20,7 @@ from orbit.errors import (
 from orbit.state import STOP, Connection, State, Transaction, Unloaded
 
 if TYPE_CHECKING:
-    from orbit.client import Broker, Client
+    from orbit.client import Broker, Client, SyncBroker
 
 __version__ = "0.1.0"
 
@@ -35,6 +35,7 @@ __all__ = [
     "OutcomeUnknown",
     "RequestError",
     "State",
+    "SyncBroker",
     "Transaction",
     "TransactionFailed",
     "Unloaded",
@@ -44,8 +45,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`Broker` and `Client` bring the upper floors with them: they are imported when they are asked for."""
-    if name in ("Broker", "Client"):
+    """`Broker`, `SyncBroker` and `Client` bring the upper floors along: imported when asked for."""
+    if name in ("Broker", "Client", "SyncBroker"):
         from orbit import client
 
         return getattr(client, name)

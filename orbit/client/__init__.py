@@ -1,4 +1,4 @@
-"""For applications: `Broker` over Redis, `Client` over the edges' WebSocket and HTTP."""
+"""For applications: `Broker` (and `SyncBroker`) over Redis, `Client` over the edges' WebSocket and HTTP."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from orbit.client.attachment import Attachment
 from orbit.client.backoff import Backoff
 from orbit.client.broker import Broker
 from orbit.client.client import Client
+from orbit.client.sync_broker import SyncBroker
 from orbit.client.types import StateInfo, TransactionError, TransactionInfo, TransactionPage
 from orbit.protocol.messages import Advance, Attached, End, Rejected, Reset, Update
 from orbit.protocol.sessions import Lost
@@ -22,6 +23,7 @@ __all__ = [
     "Rejected",
     "Reset",
     "StateInfo",
+    "SyncBroker",
     "TransactionError",
     "TransactionInfo",
     "TransactionPage",

@@ -1,0 +1,118 @@
+"""The examples for web frameworks, each through its framework's own test client, on a real deployment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import html
+import importlib.util
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from orbit import SyncBroker
+from tests.support.processes import Stage
+
+pytestmark = pytest.mark.system
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+IMGUR = EXAMPLES / "imgur"
+DRIVER = Path(__file__).parent / "frameworks.mjs"
+PATIENCE_S = 60.0
+
+
+@contextlib.contextmanager
+def loaded(path: Path) -> Iterator[ModuleType]:
+    """A module from its file, forgotten afterwards."""
+    name = f"example_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        del sys.modules[name]
+
+
+def attribute(page: str, name: str) -> str:
+    match = re.search(rf'{name}="([^"]*)"', page)
+    assert match, page
+    return html.unescape(match[1])
+
+
+# ---- examples/imgur
+
+
+async def test_the_image_page_goes_on_over_a_killed_edge(stage: Stage) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node")
+    redis = (await stage.embedded()).url
+    host = await stage.spawn("image-host", sys.executable, str(IMGUR / "image_host.py"), "--port", "0")
+    images = (await host.says("image host ready")).split()[-1]
+    edge = await stage.edge(redis)
+    worker = ("worker", str(IMGUR / "images.py"), "--redis", redis)
+    await (await stage.orbit(*worker, env={"IMAGE_HOST": images})).ready()
+    url = edge.url
+
+    def visit() -> tuple[str, str]:
+        with loaded(IMGUR / "page.py") as page, SyncBroker(redis) as broker:
+            client = page.create_app(broker, url).test_client()
+            assert "<form" in client.get("/").text
+            refused = client.post("/images", data={"name": "<script>alert(1)</script>.png"})
+            assert (refused.status_code, "<script>" in refused.text) == (400, False)
+            assert client.get(f"/images/{'nobody' * 4}").status_code == 404
+            started = client.post("/images", data={"name": "orbit.png"})
+            assert started.status_code == 303
+            shown = client.get(started.headers["Location"])
+            assert shown.headers["Content-Security-Policy"].endswith(url.replace("http", "ws"))
+            for script in ("show.js", "follower.js"):
+                with client.get(f"/static/{script}") as answer:
+                    assert answer.status_code == 200
+            return attribute(shown.text, "data-tx"), attribute(shown.text, "data-socket")
+
+    tx, socket = await asyncio.to_thread(visit)
+    module = stage.folder / "follower.mjs"
+    shutil.copy(IMGUR / "static" / "follower.js", module)
+    browser = await stage.spawn("node", node, "--experimental-websocket", str(DRIVER), str(module), socket, tx)
+    await browser.says("Here is orbit.png")
+    await edge.kill()
+    await stage.edge(redis, "--port", str(urlsplit(url).port))
+    async with asyncio.timeout(PATIENCE_S):
+        assert await browser.wait() == 0, browser.tail()
+    events = [json.loads(line) for line in browser.out]
+    with loaded(IMGUR / "image_host.py") as drawn:
+        digest = hashlib.sha256(drawn.picture("orbit")).hexdigest()
+    assert [event for event in events if "says" in event] == [
+        {"says": "Fetching orbit.png ..."},
+        {"says": "Here is orbit.png.", "kind": "image/png", "sha256": digest},
+    ]
+    assert {"rejected": 'say "OK"'} in events
+    assert {"stored": 1} in events
+    assert events[-1] == {"end": "finished", "result": "seen"}
+
+
+async def test_an_image_that_is_not_there_is_told_to_the_page(stage: Stage) -> None:
+    redis = (await stage.embedded()).url
+    host = await stage.spawn("image-host", sys.executable, str(IMGUR / "image_host.py"), "--port", "0")
+    images = (await host.says("image host ready")).split()[-1]
+    worker = ("worker", str(IMGUR / "images.py"), "--redis", redis)
+    await (await stage.orbit(*worker, env={"IMAGE_HOST": images})).ready()
+
+    def watch() -> list[Any]:
+        with SyncBroker(redis) as broker:
+            return list(broker.events(broker.start("ImageDownload", {"name": "missing.png"})))
+
+    end = (await asyncio.to_thread(watch))[-1]
+    assert (end.status, end.error["message"]) == ("failed", "the image host has no such image")
