@@ -258,7 +258,7 @@ async def test_an_expiry_and_a_refresh_without_a_gap(edge: RunningEdge, hand: Ha
     link = await edge.link()
     seen: list[Any] = []
     await hand.update(0, 1)
-    attached = await attach(link, hand, session=ANN, token=sign(hand.tx, "watch send", ttl_s=1.5))
+    attached = await attach(link, hand, session=ANN, token=sign(hand.tx, "watch send", ttl_s=3.0))
     assert attached["type"] == "attached"
     entries = await take(link, 2)
     seen += [entry["data"] for entry in entries]
@@ -299,17 +299,17 @@ async def test_an_expiry_ends_a_stream_of_events_and_a_fresh_token_goes_on(edge:
 
 async def test_a_fresh_token_in_time_is_not_interrupted(edge: RunningEdge, hand: Hand) -> None:
     link = await edge.link()
-    await attach(link, hand, session=ANN, token=sign(hand.tx, ttl_s=1.0))
+    await attach(link, hand, session=ANN, token=sign(hand.tx, ttl_s=2.0))
     await attach(link, hand, session=ANN, token=sign(hand.tx))
     brief = await Hand.start(hand.store)
-    await attach(link, brief, token=sign(brief.tx, ttl_s=1.5))
+    await attach(link, brief, token=sign(brief.tx, ttl_s=2.5))
     assert (await link.expect("error"))["tx"] == brief.tx  # later than the first token's end
     await hand.update("still here")
     assert await updates(link, 1) == ["still here"]
 
 
 async def test_an_expired_handshake_token_lets_nobody_attach(edge: RunningEdge, hand: Hand) -> None:
-    link = await knock(edge, sign("*", ttl_s=1.0))
+    link = await knock(edge, sign("*", ttl_s=2.0))
     await attach(link, hand)
     await link.expect("error", tx=hand.tx)
     assert (await attach(link, hand))["code"] == "unauthorized"
@@ -433,7 +433,7 @@ async def test_a_messages_key_is_scoped_by_subject(edge: RunningEdge, hand: Hand
 
 async def test_a_wait_ends_with_the_token(edge: RunningEdge, hand: Hand) -> None:
     answer = await edge.http.get(
-        f"/v1/transactions/{hand.tx}/result", params={"wait_s": 60}, headers=bearer(sign(hand.tx, ttl_s=1.0))
+        f"/v1/transactions/{hand.tx}/result", params={"wait_s": 60}, headers=bearer(sign(hand.tx, ttl_s=2.0))
     )
     assert answer.status_code == 202
 
@@ -551,7 +551,7 @@ async def test_a_client_that_is_asked_for_fresh_tokens_goes_on(edge: RunningEdge
 
 
 async def test_a_client_with_a_token_that_ends_is_told(edge: RunningEdge, hand: Hand) -> None:
-    async with Client(edge.url, token=sign(hand.tx, ttl_s=1.0)) as client:
+    async with Client(edge.url, token=sign(hand.tx, ttl_s=2.0)) as client:
         attachment = await client.attach(hand.tx)
         with pytest.raises(Unauthorized):
             async for _ in attachment:
