@@ -93,6 +93,7 @@ class SyncBroker:
     result = _blocking(Broker.result)
     send = _blocking(Broker.send)
     cancel = _blocking(Broker.cancel)
+    retry = _blocking(Broker.retry)
     updates = _plain(Broker.updates)
     events = _plain(Broker.events)
 

@@ -250,6 +250,11 @@ async def test_a_session_belongs_to_its_first_subject(edge: RunningEdge, hand: H
             f"/v1/transactions/{hand.tx}/messages", json=body, headers=bearer(sign(hand.tx, "send", sub=sub))
         )
         assert answer.status_code == status, answer.text
+    for sub, status in (("bob", 403), (None, 403), ("ann", 200)):
+        page = await edge.http.get(
+            f"/v1/transactions/{hand.tx}/updates", params={"session": ANN}, headers=bearer(sign(hand.tx, sub=sub))
+        )
+        assert page.status_code == status, (sub, page.text)
     rows, _ = await hand.store.sessions(hand.tx)
     assert {row.session: row.subject for row in rows} == {hand.public(ANN): "ann"}
 

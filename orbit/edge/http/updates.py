@@ -10,6 +10,7 @@ from starlette.responses import Response
 from orbit.edge.edge import Edge
 from orbit.edge.http import answers
 from orbit.edge.http.asking import cursor_in, number_in, session_in, transaction_id
+from orbit.edge.http.entrance import check_session
 from orbit.errors import NotFound
 from orbit.protocol.cursors import NEW_ONLY, Cursor, parse_cursor
 from orbit.protocol.entries import LogPage, LogReset, UpdateEntry
@@ -26,6 +27,7 @@ class Updates:
     """`GET /v1/transactions/{id}/updates`"""
 
     def __init__(self, edge: Edge) -> None:
+        self._edge = edge
         self._store = edge.store
 
     async def list(self, request: Request) -> Response:
@@ -36,6 +38,8 @@ class Updates:
         if found is None:
             raise NotFound("no such transaction")
         public = None if session is None else self._store.public_name(tx, Session(session))
+        if public is not None:
+            await check_session(self._edge, request, tx, public)
         place = found.head if after == NEW_ONLY else parse_cursor(after)
         assert place is not None  # judged by cursor_in
         return answers.answer(await self._read(tx, place, public, limit))
