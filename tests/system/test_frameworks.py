@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from orbit import SyncBroker
+from orbit.client import End
 from tests.support.processes import Stage
 
 pytestmark = pytest.mark.system
@@ -118,3 +119,119 @@ async def test_an_image_that_is_not_there_is_told_to_the_page(stage: Stage) -> N
 
     end = (await asyncio.to_thread(watch))[-1]
     assert (end.status, end.error["message"]) == ("failed", "the image host has no such image")
+
+
+# ---- one file each, over examples/counter.py
+
+
+async def counting(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment that counts: a server, a worker, an edge."""
+    redis = (await stage.embedded()).url
+    monkeypatch.setenv("ORBIT_REDIS", redis)
+    await stage.edge(redis)
+    await stage.worker(EXAMPLES / "counter.py", redis)
+
+
+def ended(broker: SyncBroker, place: str) -> str:
+    """How the transaction of a page ends, once it does."""
+    return next(event.status for event in broker.events(place.split("/")[-1]) if isinstance(event, End))
+
+
+async def test_flask(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await counting(stage, monkeypatch)
+
+    def visit() -> None:
+        with loaded(EXAMPLES / "flask_app.py") as module, SyncBroker(os.environ["ORBIT_REDIS"]) as broker:
+            client = module.create_app(broker).test_client()
+            assert "<form" in client.get("/").text
+            place = client.post("/counts", data={"total": "2"}).headers["Location"]
+            assert broker.result(place.split("/")[-1], wait_s=PATIENCE_S) == 2
+            page = client.get(place).text
+            assert ("<h1>finished</h1>" in page, page.count("<li>"), "Result: 2" in page) == (True, 2, True)
+            long = client.post("/counts", data={"total": "1000"}).headers["Location"]
+            assert "Stop" in client.get(long).text
+            assert client.post(f"{long}/stop").status_code == 303
+            assert ended(broker, long) == "cancelled"
+            assert client.get(long).text.count("Stop") == 0
+            assert client.post(f"{long}/stop").status_code == 400
+            assert client.get("/counts/<b>").status_code == 400
+            assert client.get(f"/counts/{'nobody' * 4}").status_code == 404
+
+    await asyncio.to_thread(visit)
+
+
+async def test_django(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await counting(stage, monkeypatch)
+
+    def visit() -> None:
+        with loaded(EXAMPLES / "django_app.py") as module:
+            from django import setup
+            from django.test import Client
+
+            setup()
+            client, broker = Client(), module.broker
+            assert "<form" in client.get("/").content.decode()
+            place = client.post("/counts", {"total": "2"}).headers["Location"]
+            assert broker.result(place.split("/")[-1], wait_s=PATIENCE_S) == 2
+            page = client.get(place).content.decode()
+            assert ("<h1>finished</h1>" in page, page.count("<li>"), "Result: 2" in page) == (True, 2, True)
+            long = client.post("/counts", {"total": "1000"}).headers["Location"]
+            assert "Stop" in client.get(long).content.decode()
+            assert client.post(f"{long}/stop").status_code == 302
+            assert ended(broker, long) == "cancelled"
+            assert client.post(f"{long}/stop").status_code == 400
+            assert client.post("/counts", {"total": "<b>"}).status_code == 400
+            assert client.get(f"/counts/{'nobody' * 4}").status_code == 404
+            assert Client(enforce_csrf_checks=True).post("/counts", {"total": "2"}).status_code == 403
+            broker.close()
+
+    await asyncio.to_thread(visit)
+
+
+@pytest.mark.filterwarnings("ignore:Using `httpx` with")  # its client works with both
+async def test_fastapi(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await counting(stage, monkeypatch)
+
+    def visit() -> None:
+        from fastapi.testclient import TestClient
+
+        with loaded(EXAMPLES / "fastapi_app.py") as module, TestClient(module.app) as client:
+            assert "<button>" in client.get("/").text
+            tx = client.post("/counts", json={"total": 3}).json()["id"]
+            lines = [json.loads(line) for line in client.get(f"/counts/{tx}/updates").text.splitlines()]
+            assert [line["data"] for line in lines] == [1, 2, 3]
+            rest = client.get(f"/counts/{tx}/updates", params={"after": lines[0]["cursor"]}).text.splitlines()
+            assert [json.loads(line) for line in rest] == lines[1:]
+            assert client.get(f"/counts/{tx}").json() == {"status": "finished", "result": 3}
+            assert client.post(f"/counts/{tx}/stop").status_code == 409
+            long = client.post("/counts", json={"total": 1000}).json()["id"]
+            assert client.post(f"/counts/{long}/stop").status_code == 202
+            assert client.get(f"/counts/{'nobody' * 4}/updates").status_code == 404
+            assert client.post("/counts", json={"total": "many"}).status_code == 422
+
+    await asyncio.to_thread(visit)
+
+
+@pytest.mark.filterwarnings("ignore:Using `httpx` with")  # its client works with both
+async def test_starlette(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await counting(stage, monkeypatch)
+
+    def visit() -> None:
+        from starlette.testclient import TestClient
+        from starlette.websockets import WebSocketDisconnect
+
+        def frames(path: str) -> Iterator[Any]:
+            with client.websocket_connect(path) as socket, contextlib.suppress(WebSocketDisconnect):
+                while True:
+                    yield socket.receive_json()
+
+        with loaded(EXAMPLES / "starlette_app.py") as module, TestClient(module.app) as client:
+            assert "<button>" in client.get("/").text
+            tx = client.post("/counts", json={"total": 3}).json()["id"]
+            seen = list(frames(f"/counts/{tx}"))
+            assert [frame["data"] for frame in seen] == [1, 2, 3]
+            assert list(frames(f"/counts/{tx}?after={seen[0]['cursor']}")) == seen[1:]
+            assert list(frames(f"/counts/{'nobody' * 4}")) == []
+            assert client.post("/counts", json={"total": "many"}).status_code == 400
+
+    await asyncio.to_thread(visit)
