@@ -16,9 +16,13 @@ demo: $(VENV)/.with-embedded ## Watch a job go on while its worker and an edge a
 	@$(BIN)/orbit demo
 
 .PHONY: test
-test: $(VENV)/.with-test ## All tests but those that need Debian's redis-server
-	$(PYTEST) tests -m "not system and not debian" -n auto --dist loadfile
-	$(PYTEST) tests -m "system and not debian"
+test: $(VENV)/.with-test ## All tests but those that need a package of Debian
+	$(PYTEST) tests -m "not system and not debian and not balancer" -n auto --dist loadfile
+	$(PYTEST) tests -m "system and not debian and not balancer"
+
+.PHONY: balancers
+balancers: $(VENV)/.with-test ## The fleet behind nginx and HAProxy, with the files of deploy/
+	$(PYTEST) tests -m balancer
 
 .PHONY: debian
 debian: $(VENV)/.with-test ## The store, the workers and the edges against the Redis at ORBIT_TEST_REDIS_URL
