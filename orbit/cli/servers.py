@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated
 
 from orbit.cli import options as o
@@ -87,46 +88,38 @@ def edge(
     log_format: o.LogFormat = "auto",
 ) -> None:
     """An edge process: HTTP and WebSockets for the clients."""
-    url = needed(redis)
     set_up(log_level, log_format)
+    from orbit.edge import EdgeConfig, RateSettings, run_edge  # only this command needs it
 
-    async def life(stop: asyncio.Event) -> None:
-        from orbit.edge import EdgeConfig, run_edge  # only this command needs it
-        from orbit.edge.rates import RateSettings
-
-        await run_edge(
-            EdgeConfig(
-                redis=url,
-                host=host,
-                port=port,
-                insecure=insecure,
-                token_keys=token_keys,
-                audience=audience,
-                origins=tuple(origin or ()),
-                trusted_proxies=tuple(trusted_proxies or ()),
-                rates=RateSettings(
-                    connection_messages_s=connection_messages_s,
-                    subject_messages_s=subject_messages_s,
-                    address_messages_s=address_messages_s,
-                    subject_starts_s=subject_starts_s,
-                    address_starts_s=address_starts_s,
-                ),
-                say=note,
-                stop=stop,
-                namespace=namespace,
-                partitions=partitions,
-                limits=Limits(
-                    data_bytes=data_bytes,
-                    frame_bytes=frame_bytes,
-                    inbox_messages=inbox_messages,
-                    attaches=attaches,
-                    sessions=sessions,
-                ),
-                timing=Timing(drain_s=drain_s, grace_s=grace_s, session_retain_s=session_retain_s),
-            )
-        )
-
-    live(life)
+    config = EdgeConfig(
+        redis=needed(redis),
+        host=host,
+        port=port,
+        insecure=insecure,
+        token_keys=token_keys,
+        audience=audience,
+        origins=tuple(origin or ()),
+        trusted_proxies=tuple(trusted_proxies or ()),
+        rates=RateSettings(
+            connection_messages_s=connection_messages_s,
+            subject_messages_s=subject_messages_s,
+            address_messages_s=address_messages_s,
+            subject_starts_s=subject_starts_s,
+            address_starts_s=address_starts_s,
+        ),
+        say=note,
+        namespace=namespace,
+        partitions=partitions,
+        limits=Limits(
+            data_bytes=data_bytes,
+            frame_bytes=frame_bytes,
+            inbox_messages=inbox_messages,
+            attaches=attaches,
+            sessions=sessions,
+        ),
+        timing=Timing(drain_s=drain_s, grace_s=grace_s, session_retain_s=session_retain_s),
+    )
+    live(lambda stop: run_edge(replace(config, stop=stop)))
 
 
 def dev(

@@ -9,6 +9,7 @@ import pytest
 from orbit.store.embedded import EmbeddedServer
 from orbit.store.store import Store
 from orbit.store.types import StoreSettings
+from tests.integration.edge_bench import Hand, RunningEdge
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed
 
@@ -48,3 +49,22 @@ async def probe() -> AsyncIterator[Probe]:
     Probed.probe = Probe()
     yield Probed.probe
     Probed.probe.hold.set()
+
+
+@pytest.fixture
+async def edge(redis_url: str, namespace: str, store: Store) -> AsyncIterator[RunningEdge]:
+    edge = await RunningEdge(redis_url, namespace).start()
+    yield edge
+    await edge.close()
+
+
+@pytest.fixture
+async def other_edge(redis_url: str, namespace: str, store: Store) -> AsyncIterator[RunningEdge]:
+    edge = await RunningEdge(redis_url, namespace).start()
+    yield edge
+    await edge.close()
+
+
+@pytest.fixture
+async def hand(store: Store) -> Hand:
+    return await Hand.start(store)

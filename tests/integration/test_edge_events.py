@@ -23,18 +23,6 @@ pytestmark = pytest.mark.timeout(30)
 ANN, BOB = "ann-" + "a" * 16, "bob-" + "b" * 16
 
 
-@pytest.fixture
-async def edge(redis_url: str, namespace: str, store: Store) -> AsyncIterator[RunningEdge]:
-    edge = await RunningEdge(redis_url, namespace).start()
-    yield edge
-    await edge.close()
-
-
-@pytest.fixture
-async def hand(store: Store) -> Hand:
-    return await Hand.start(store)
-
-
 class Source:
     """What a browser's EventSource makes of a stream (the algorithm of the HTML standard), without its reconnecting."""
 
@@ -46,6 +34,16 @@ class Source:
 
     async def next(self) -> dict[str, Any]:
         """The next event's message; `type` is the event's. Raises StopAsyncIteration at the stream's end."""
+        while (message := await self._block()) is None:
+            pass
+        return message
+
+    async def until_id(self, wanted: str) -> None:
+        """Read blocks without an event until one has moved the id to `wanted`."""
+        while self.last_id != wanted:
+            assert await self._block() is None
+
+    async def _block(self) -> dict[str, Any] | None:
         kind, data, seen = "message", [], self.last_id
         async for line in self._lines:
             name, _, value = line.partition(":")
@@ -65,7 +63,8 @@ class Source:
                     assert message["type"] == kind
                     return message
                 case "":
-                    self.last_id, kind = seen, "message"
+                    self.last_id = seen
+                    return None
         raise StopAsyncIteration
 
     async def take(self, count: int) -> list[dict[str, Any]]:
@@ -158,12 +157,9 @@ async def test_what_is_for_another_session_moves_the_id_alone(edge: RunningEdge,
         update, refused = await mine.take(2)
         assert (update["data"], refused["type"], refused["code"]) == ("for ann", "rejected", "state_error")
         assert refused["cursor"] == mine.last_id
-        waiting = asyncio.create_task(other.next())
-        while other.last_id != mine.last_id and not waiting.done():
-            await edge.http.get("/livez")
-            await asyncio.sleep(0)
+        await other.until_id(mine.last_id)
         await hand.update("for all")
-        assert (await waiting)["data"] == "for all"
+        assert (await other.next())["data"] == "for all"
 
 
 async def test_a_reset_comes_right_after_attached(edge: RunningEdge, hand: Hand) -> None:

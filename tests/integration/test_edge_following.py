@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,25 +15,6 @@ from tests.integration.edge_bench import Hand, RunningEdge, attach, take, update
 
 pytestmark = pytest.mark.timeout(30)
 ANN, BOB = "ann-" + "a" * 16, "bob-" + "b" * 16
-
-
-@pytest.fixture
-async def edge(redis_url: str, namespace: str, store: Store) -> AsyncIterator[RunningEdge]:
-    edge = await RunningEdge(redis_url, namespace).start()
-    yield edge
-    await edge.close()
-
-
-@pytest.fixture
-async def other_edge(redis_url: str, namespace: str, store: Store) -> AsyncIterator[RunningEdge]:
-    edge = await RunningEdge(redis_url, namespace).start()
-    yield edge
-    await edge.close()
-
-
-@pytest.fixture
-async def hand(store: Store) -> Hand:
-    return await Hand.start(store)
 
 
 # ---- attach

@@ -29,11 +29,6 @@ async def edge(redis_url: str, namespace: str, store: Store) -> AsyncIterator[Ru
     await edge.close()
 
 
-@pytest.fixture
-async def hand(store: Store) -> Hand:
-    return await Hand.start(store)
-
-
 def new_id() -> str:
     return secrets.token_urlsafe(16)
 

@@ -29,11 +29,6 @@ async def edge(proxy: Proxy, namespace: str, store: Store) -> AsyncIterator[Runn
     await edge.close()
 
 
-@pytest.fixture
-async def hand(store: Store) -> Hand:
-    return await Hand.start(store)
-
-
 async def test_a_lost_reply_to_a_message_is_an_unknown_outcome(edge: RunningEdge, hand: Hand, proxy: Proxy) -> None:
     link = await edge.link("msgpack")
     await attach(link, hand, session=ANN)

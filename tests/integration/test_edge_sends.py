@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgpack
@@ -17,18 +16,6 @@ from tests.integration.edge_bench import Hand, RunningEdge, attach, closed_with,
 
 pytestmark = pytest.mark.timeout(30)
 ANN = "ann-" + "a" * 16
-
-
-@pytest.fixture
-async def edge(redis_url: str, namespace: str, store: Store) -> AsyncIterator[RunningEdge]:
-    edge = await RunningEdge(redis_url, namespace).start()
-    yield edge
-    await edge.close()
-
-
-@pytest.fixture
-async def hand(store: Store) -> Hand:
-    return await Hand.start(store)
 
 
 def send(tx: str, mid: Any, data: Any = None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -14,18 +14,6 @@ pytestmark = pytest.mark.timeout(60)
 MIB = 1024 * 1024
 BLOCK = "x" * 20_000
 SLOW = {"max_queue": 1, "write_limit": 1024}
-
-
-@pytest.fixture
-async def edge(redis_url: str, namespace: str, store: Store) -> AsyncIterator[RunningEdge]:
-    edge = await RunningEdge(redis_url, namespace).start()
-    yield edge
-    await edge.close()
-
-
-@pytest.fixture
-async def hand(store: Store) -> Hand:
-    return await Hand.start(store)
 
 
 async def pour(hand: Hand, first: int, last: int) -> None:

@@ -89,11 +89,6 @@ async def edge(redis_url: str, namespace: str, store: Store, keys: Path) -> Asyn
     await edge.close()
 
 
-@pytest.fixture
-async def hand(store: Store) -> Hand:
-    return await Hand.start(store)
-
-
 async def knock(edge: RunningEdge, token: str | None) -> Link:
     return await edge.link(additional_headers=bearer(token))
 

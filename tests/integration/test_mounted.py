@@ -61,11 +61,6 @@ async def edge(redis_url: str, namespace: str, store: Store) -> AsyncIterator[Ru
     await edge.close()
 
 
-@pytest.fixture
-async def hand(store: Store) -> Hand:
-    return await Hand.start(store)
-
-
 async def test_http_goes_below_the_mount(edge: RunningEdge, hand: Hand) -> None:
     assert (await edge.http.get(f"/v1/transactions/{hand.tx}")).json()["id"] == hand.tx
     assert (await edge.http.get("/v1/nothing")).json()["error"]["code"] == "not_found"

@@ -44,7 +44,7 @@ class Balancer(ABC):
         code, said = await self.check()
         assert code == 0, said
         self.process = await self.spawn(*self.command())
-        await self.until_listening()
+        await until(self.listening)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -91,20 +91,17 @@ class Balancer(ABC):
             "ORBIT_HAPROXY_SOCKET": str(self.folder / "socket"),
         }
 
-    async def until_listening(self) -> None:
+    async def listening(self) -> bool:
         assert self.process is not None
+        assert self.process.alive, self.process.tail()
         host, _, port = self.listen.partition(":")
-        async with asyncio.timeout(START_S):
-            while True:
-                assert self.process.alive, self.process.tail()
-                try:
-                    _, writer = await asyncio.open_connection(host, int(port))
-                except OSError:
-                    await asyncio.sleep(0.02)  # it doesn't say when it listens
-                    continue
-                writer.close()
-                await writer.wait_closed()
-                return
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            return False
+        writer.close()
+        await writer.wait_closed()
+        return True
 
 
 class Nginx(Balancer):
