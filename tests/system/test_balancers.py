@@ -218,7 +218,13 @@ async def test_a_draining_edge_gets_no_new_connection_while_it_still_serves_the_
         done, rest = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         assert done
         assert balancer.process is not None
-        await balancer.process.says("Server orbit/edge-1 is DOWN")
+        told = await balancer.process.says("Server orbit/edge-1 is DOWN")
+        assert "code: 503" in told, told
+        assert leaving.alive
+        for link, task in zip(links, waiting, strict=True):
+            if task in done:
+                await link.send({"type": "ping", "nonce": "old"})
+                assert (await link.expect("pong"))["nonce"] == "old"
         later = [await Link.open(balancer.url) for _ in range(4)]
         # The old connections still work until their clients leave or the edge's time is up.
         for link in later:
