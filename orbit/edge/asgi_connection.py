@@ -7,7 +7,6 @@ nothing more is read while it doesn't take its answers. Pings are the server's b
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
@@ -59,7 +58,7 @@ class AsgiConnection(Outgoing):
             if chosen is None:
                 raise BadRequest(f"a subprotocol is needed: one of {', '.join(CODECS)}")
         except RequestError as error:
-            await self._refuse(error)
+            await refuse(self._scope, self._send, error)
             return
         await self._send({"type": "websocket.accept", "subprotocol": chosen})
         peer = self._scope.get("client")
@@ -68,22 +67,7 @@ class AsgiConnection(Outgoing):
         self.dialogue = Dialogue(self._edge, self, rights)
         self._edge.take_in(self)
         self._edge.metrics.opened.inc()
-        self.task = asyncio.create_task(self._converse(self.dialogue), name=f"connection {self.id}")
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.task
-
-    async def _refuse(self, error: RequestError) -> None:
-        if "websocket.http.response" not in (self._scope.get("extensions") or {}):
-            await self._send({"type": "websocket.close", "code": CloseCode.POLICY_VIOLATION})
-            return
-        headers = {"Content-Type": "application/json", **retry_after(error), **challenge(error)}
-        start = {
-            "type": "websocket.http.response.start",
-            "status": STATUSES.get(error.code, 500),
-            "headers": [(name.lower().encode(), text.encode()) for name, text in headers.items()],
-        }
-        await self._send(start)
-        await self._send({"type": "websocket.http.response.body", "body": error_body(error)})
+        await self.live(self._converse(self.dialogue), f"connection {self.id}")
 
     async def _converse(self, dialogue: Dialogue) -> None:
         both = asyncio.create_task(self._read(dialogue)), asyncio.create_task(self._write())
@@ -153,6 +137,18 @@ class AsgiConnection(Outgoing):
             return
         for message in messages:
             dialogue.receive(message)
+
+
+async def refuse(scope: Scope, send: Send, error: RequestError, code: int = CloseCode.POLICY_VIOLATION) -> None:
+    """Answer a request or a handshake with an error; `code` closes where the server lets no more be said."""
+    kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+    if kind != "http.response" and kind not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": code})
+        return
+    headers = {"Content-Type": "application/json", **retry_after(error), **challenge(error)}
+    encoded = [(name.lower().encode(), text.encode()) for name, text in headers.items()]
+    await send({"type": f"{kind}.start", "status": STATUSES.get(error.code, 500), "headers": encoded})
+    await send({"type": f"{kind}.body", "body": error_body(error)})
 
 
 def payloads(frames: bytes) -> Iterator[bytes]:

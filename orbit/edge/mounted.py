@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from orbit.edge.asgi_connection import AsgiConnection, Receive, Scope, Send
+from websockets.frames import CloseCode
+
+from orbit.edge.asgi_connection import AsgiConnection, Receive, Scope, Send, refuse
 from orbit.edge.config import EdgeConfig
 from orbit.edge.edge import Edge
-from orbit.edge.handshake import STATUSES, error_body, retry_after
 from orbit.edge.http.app import make_app
 from orbit.edge.run import at_work, free_places, open_access
 from orbit.errors import Forbidden, RequestError, Unavailable
@@ -116,13 +117,6 @@ def _from_here(scope: Scope) -> bool:
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: RequestError) -> None:
-    kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
-    if kind != "http.response":
-        await receive()
-        if kind not in (scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": 1013})
-            return
-    headers = {"content-type": "application/json", **retry_after(error)}
-    encoded = [(name.lower().encode(), text.encode()) for name, text in headers.items()]
-    await send({"type": f"{kind}.start", "status": STATUSES[error.code], "headers": encoded})
-    await send({"type": f"{kind}.body", "body": error_body(error)})
+    if scope["type"] == "websocket":
+        await receive()  # websocket.connect
+    await refuse(scope, send, error, CloseCode.TRY_AGAIN_LATER)

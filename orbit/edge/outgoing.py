@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from orbit.edge.config import EdgeConfig
 from orbit.edge.connection import CLOSE_S, OUT_BYTES, TURNS
@@ -31,6 +33,16 @@ class Outgoing:
         self._room = asyncio.Event()
         self._room.set()
         self._took_at = self._loop.time()
+
+    async def live(self, life: Coroutine[Any, Any, None], name: str) -> None:
+        """Live it to its end, or until the connection is cut."""
+        self.task = asyncio.create_task(life, name=name)
+        try:
+            await self.task
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if this is not None and this.cancelling():
+                raise  # not the connection is cut, but whoever waits here
 
     @property
     def closed(self) -> bool:

@@ -6,7 +6,6 @@ What the dialogue says is told as events; the way back is `POST .../messages`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from typing import Any
 
@@ -19,7 +18,7 @@ from orbit.edge.asgi_connection import payloads
 from orbit.edge.dialogue import Dialogue
 from orbit.edge.edge import Edge
 from orbit.edge.http.asking import cursor_in, session_in, transaction_id
-from orbit.edge.http.entrance import rights_of
+from orbit.edge.http.entrance import address_of, rights_of
 from orbit.edge.outgoing import Outgoing
 from orbit.errors import REQUEST_ERRORS, Internal, NotFound, RequestError, Unavailable
 from orbit.protocol.codecs import JSON
@@ -52,17 +51,13 @@ class Events:
             return Response(status_code=204)
         if request.method == "HEAD":
             return Response(headers=HEADERS, media_type="text/event-stream")
-        stream = EventStream(self._edge, rights_of(request), self._address(request))
+        stream = EventStream(self._edge, rights_of(request), address_of(self._edge, request))
         try:
             await stream.begin(tx, after, session)
         except BaseException:
             stream.end()
             raise
         return stream
-
-    def _address(self, request: Request) -> str | None:
-        peer = request.client.host if request.client else None
-        return self._edge.address_of(peer, request.headers.getlist("x-forwarded-for"))
 
 
 class EventStream(Outgoing, Response):
@@ -96,9 +91,7 @@ class EventStream(Outgoing, Response):
             raise _refused(answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.task = asyncio.create_task(self._serve(receive, send), name=f"events {self.id}")
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.task
+        await self.live(self._serve(receive, send), f"events {self.id}")
 
     async def _serve(self, receive: Receive, send: Send) -> None:
         both = asyncio.create_task(self._write(send)), asyncio.create_task(_left(receive))
