@@ -21,6 +21,7 @@ from orbit.store.store import Store
 from tests.integration.edge_bench import QUICK, Hand, RunningEdge, attach, closed_with, updates
 from tests.integration.test_edge_events import *  # noqa: F403
 from tests.integration.test_edge_following import *  # noqa: F403
+from tests.integration.test_edge_http import RECORD
 from tests.integration.test_edge_sends import *  # noqa: F403
 from tests.integration.test_edge_slow import *  # noqa: F403
 
@@ -64,6 +65,14 @@ async def edge(redis_url: str, namespace: str, store: Store) -> AsyncIterator[Ru
 async def test_http_goes_below_the_mount(edge: RunningEdge, hand: Hand) -> None:
     assert (await edge.http.get(f"/v1/transactions/{hand.tx}")).json()["id"] == hand.tx
     assert (await edge.http.get("/v1/nothing")).json()["error"]["code"] == "not_found"
+
+
+async def test_the_place_of_what_was_started_is_below_the_mount(edge: RunningEdge, store: Store) -> None:
+    await store.publish_states([RECORD])
+    started = await edge.http.post("/v1/transactions", json={"state": RECORD.name})
+    place = started.headers["Location"]
+    assert place == f"/live/v1/transactions/{started.json()['id']}"
+    assert (await edge.http.get(edge.url.removesuffix("/live") + place)).status_code == 200
 
 
 async def test_the_host_s_leaving_closes_with_1012_and_frees_the_places(

@@ -58,7 +58,8 @@ class Transactions:
         token = self._token(rights, answer.tx, own=status == 201 or "id" not in body)
         if token is not None:
             shown["token"] = token
-        return answers.answer(shown, status, {"Location": f"/v1/transactions/{answer.tx}"})
+        mount = request.scope.get("root_path", "")
+        return answers.answer(shown, status, {"Location": f"{mount}/v1/transactions/{answer.tx}"})
 
     def _token(self, rights: Rights, tx: TxId, *, own: bool) -> str | None:
         """A token for one transaction: all of it, where it is the caller's `own`, else what the caller may anyway."""
