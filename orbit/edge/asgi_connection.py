@@ -7,22 +7,24 @@ nothing more is read while it doesn't take its answers. Pings are the server's b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from websockets.datastructures import Headers
 from websockets.frames import CloseCode
 from websockets.http11 import Request
 
-from orbit.edge.connection import BAD_MESSAGE, BUSY
+from orbit.edge.access import Rights
+from orbit.edge.connection import BAD_MESSAGE
+from orbit.edge.conversation import Conversation
 from orbit.edge.dialogue import Dialogue
 from orbit.edge.edge import Edge
-from orbit.edge.frames import message_frame
-from orbit.edge.handshake import STATUSES, challenge, error_body, judge, retry_after, rights_of
+from orbit.edge.frames import payloads
+from orbit.edge.handshake import STATUSES, PlainRequest, challenge, error_body, judge, retry_after, rights_of
 from orbit.edge.outgoing import Outgoing
+from orbit.edge.plain import Plain
 from orbit.errors import BadRequest, ProtocolError, RequestError
 from orbit.protocol.codecs import CODECS, JSON
-from orbit.protocol.messages import GoAway
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -37,7 +39,7 @@ class AsgiConnection(Outgoing):
         super().__init__(edge.config, JSON)
         self.id = edge.new_connection_id()
         self.address: str | None = None
-        self.dialogue: Dialogue | None = None
+        self.conversation: Conversation | None = None
         self._edge = edge
         self._scope = scope
         self._receive = receive
@@ -48,35 +50,56 @@ class AsgiConnection(Outgoing):
     async def run(self) -> None:
         """Shake hands, then converse until either side closes."""
         await self._receive()  # websocket.connect
-        offered = self._scope.get("subprotocols") or ()
-        chosen = next((name for name in CODECS if name in offered), None)
-        request = request_of(self._scope)
         try:
-            if (refused := judge(self._edge, request)) is not None:
-                raise refused
-            rights = rights_of(self._edge, request)
-            if chosen is None:
-                raise BadRequest(f"a subprotocol is needed: one of {', '.join(CODECS)}")
+            conversation, subprotocol = await self._shake_hands()
         except RequestError as error:
             await refuse(self._scope, self._send, error)
             return
-        await self._send({"type": "websocket.accept", "subprotocol": chosen})
+        await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
+        self._edge.metrics.opened.inc()
+        await self.live(self._converse(conversation), f"connection {self.id}")
+
+    async def _shake_hands(self) -> tuple[Conversation, str | None]:
+        request = request_of(self._scope)
+        plain, rights = judge(self._edge, request), rights_of(self._edge, request)
         peer = self._scope.get("client")
         self.address = self._edge.address_of(peer and peer[0], request.headers.get_all("X-Forwarded-For"))
+        if plain is not None and rights is not None:
+            return await self._attach_first(plain, rights), None
+        offered = self._scope.get("subprotocols") or ()
+        chosen = next((name for name in CODECS if name in offered), None)
+        if chosen is None:
+            raise BadRequest(f"a subprotocol is needed: one of {', '.join(CODECS)}")
         self.codec = CODECS[chosen]
-        self.dialogue = Dialogue(self._edge, self, rights)
+        self.conversation = conversation = Dialogue(self._edge, self, rights)
         self._edge.take_in(self)
-        self._edge.metrics.opened.inc()
-        await self.live(self._converse(self.dialogue), f"connection {self.id}")
+        return conversation, chosen
 
-    async def _converse(self, dialogue: Dialogue) -> None:
-        both = asyncio.create_task(self._read(dialogue)), asyncio.create_task(self._write())
+    async def _attach_first(self, plain: PlainRequest, rights: Rights) -> Conversation:
+        """In plain mode the handshake is answered when the attach is."""
+        answered: asyncio.Future[RequestError | None] = asyncio.get_running_loop().create_future()
+        self.conversation = conversation = Plain(self._edge, self, rights, plain, answered.set_result)
+        self._edge.take_in(self)
+        conversation.begin()
+        try:
+            if (refused := await answered) is not None:
+                raise refused
+        except BaseException:
+            self._end(conversation)
+            raise
+        return conversation
+
+    def _end(self, conversation: Conversation) -> None:
+        self.leave()
+        self._edge.forget(self)
+        conversation.leave()
+
+    async def _converse(self, conversation: Conversation) -> None:
+        both = asyncio.create_task(self._read(conversation)), asyncio.create_task(self._write())
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.leave()
-            self._edge.forget(self)
-            dialogue.close()
+            self._end(conversation)
             for one in both:
                 one.cancel()
             await asyncio.gather(*both, return_exceptions=True)
@@ -87,18 +110,18 @@ class AsgiConnection(Outgoing):
         self.close(CloseCode.SERVICE_RESTART, "the edge restarts")
 
     def go_away(self, reconnect_after_ms: int) -> None:
-        if not self.closed:
-            self.write(message_frame(GoAway(reconnect_after_ms), self.codec))
+        if not self.closed and self.conversation is not None:
+            self.conversation.go_away(reconnect_after_ms)
 
     # ---- out
 
     async def _write(self) -> None:
         while True:
             for frames in await self.next():
-                for payload in payloads(frames):
+                for payload, text in payloads(frames):
                     await self._send(
                         {"type": "websocket.send", "text": payload.decode()}
-                        if self.codec.text
+                        if text
                         else {"type": "websocket.send", "bytes": payload}
                     )
                 self.took(len(frames))
@@ -109,34 +132,34 @@ class AsgiConnection(Outgoing):
 
     # ---- in
 
-    async def _read(self, dialogue: Dialogue) -> None:
+    async def _read(self, conversation: Conversation) -> None:
         while True:
-            while self.choked or dialogue.busy >= BUSY:
+            while self.choked or conversation.full:
                 self._ready.clear()
                 await self._ready.wait()
             event = await self._receive()
             if event["type"] != "websocket.receive":
                 return
             if not self.closed:
-                self._take(dialogue, event)
+                self._take(conversation, event)
 
     def take_more(self) -> None:
         """There may be room for more of what the client said."""
         self._ready.set()
 
-    def _take(self, dialogue: Dialogue, event: Message) -> None:
+    def _take(self, conversation: Conversation, event: Message) -> None:
         text = event.get("text")
         payload: bytes = event["bytes"] if text is None else text.encode(errors="surrogatepass")
         if len(payload) > self._edge.config.limits.frame_bytes:
             self.close(CloseCode.MESSAGE_TOO_BIG)
             return
         try:
-            messages = self.codec.decode_client(payload, text=text is not None)
+            messages = conversation.read(payload, text=text is not None)
         except ProtocolError as error:
             self.close(BAD_MESSAGE, str(error).encode()[:120].decode(errors="ignore"))
             return
         for message in messages:
-            dialogue.receive(message)
+            conversation.receive(message)
 
 
 async def refuse(scope: Scope, send: Send, error: RequestError, code: int = CloseCode.POLICY_VIOLATION) -> None:
@@ -149,18 +172,6 @@ async def refuse(scope: Scope, send: Send, error: RequestError, code: int = Clos
     encoded = [(name.lower().encode(), text.encode()) for name, text in headers.items()]
     await send({"type": f"{kind}.start", "status": STATUSES.get(error.code, 500), "headers": encoded})
     await send({"type": f"{kind}.body", "body": error_body(error)})
-
-
-def payloads(frames: bytes) -> Iterator[bytes]:
-    """What whole unmasked frames carry, one after the other (RFC 6455, section 5.2)."""
-    at = 0
-    while at < len(frames):
-        size, at = frames[at + 1], at + 2
-        if size >= 126:
-            width = 2 if size == 126 else 8
-            size, at = int.from_bytes(frames[at : at + width]), at + width
-        yield frames[at : at + size]
-        at += size
 
 
 def request_of(scope: Scope) -> Request:

@@ -40,6 +40,8 @@ class Pulse:
     ping_s: float = 20.0
     silence_s: float = 90.0
     """A client that said nothing for so long, not even to pings, is gone."""
+    patience_s: float = 30.0
+    """For so long may what a client in plain mode said wait to be stored; then it is sent away."""
     stall_s: float = 300.0
     """A client that took nothing of what waits for it for so long is gone."""
 

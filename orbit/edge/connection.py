@@ -4,7 +4,7 @@ An `asyncio.Protocol` around the sans-I/O `ServerProtocol` of websockets; uvicor
 request that it has read, when that asks for an upgrade.
 
 Memory is bounded whatever a client does: while more than `OUT_BYTES` wait for it, its followers are cut from the live
-feed, and what it says isn't read; while `BUSY` of its messages wait for answers, no more are read.
+feed, and what it says isn't read; while as many of its messages wait for answers as may, no more are read.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from orbit.edge.access import Rights
+from orbit.edge.conversation import Conversation
 from orbit.edge.dialogue import Dialogue
-from orbit.edge.frames import message_frame
-from orbit.edge.handshake import judge, refusal, rights_of
+from orbit.edge.handshake import PlainRequest, judge, refusal, rights_of
+from orbit.edge.plain import Plain
 from orbit.errors import ProtocolError, RequestError
 from orbit.protocol.codecs import CODECS, Codec
-from orbit.protocol.messages import ClientMessage, GoAway, Malformed
 
 if TYPE_CHECKING:
     from orbit.edge.edge import Edge
@@ -37,7 +37,6 @@ log = logging.getLogger("orbit.edge.websocket")
 log.setLevel(logging.INFO)  # below that the WebSocket layer writes down what it reads: tokens, sessions
 
 OUT_BYTES = 256 * 1024
-BUSY = 256
 TURNS = 4
 CLOSE_S = 5.0
 BAD_MESSAGE = 4400
@@ -61,7 +60,7 @@ class Connection(asyncio.Protocol):
         self.id = edge.new_connection_id()
         self.address: str | None = None
         self.turns = asyncio.Semaphore(TURNS)
-        self.dialogue: Dialogue | None = None
+        self.conversation: Conversation | None = None
         self._edge = edge
         self._peers: set[Any] = server_state.connections
         self._loop = asyncio.get_running_loop()
@@ -69,7 +68,7 @@ class Connection(asyncio.Protocol):
             subprotocols=[Subprotocol(name) for name in CODECS], max_size=edge.config.limits.frame_bytes, logger=log
         )
         self._frames: deque[tuple[bytes, bool]] = deque()
-        self._messages: deque[ClientMessage | Malformed] = deque()
+        self._messages: deque[Any] = deque()
         self._part: bytearray | None = None
         self._part_is_text = False
         self._taking = False
@@ -118,8 +117,8 @@ class Connection(asyncio.Protocol):
         self._messages.clear()
         self._out.clear()
         self._room.set()
-        if self.dialogue is not None:
-            self.dialogue.close()
+        if self.conversation is not None:
+            self.conversation.leave()
 
     # ---- what the process asks
 
@@ -136,13 +135,13 @@ class Connection(asyncio.Protocol):
         self._send_control()
 
     def go_away(self, reconnect_after_ms: int) -> None:
-        if not self.closed and self.dialogue is not None:
-            self.write(message_frame(GoAway(reconnect_after_ms), self.codec))
+        if not self.closed and self.conversation is not None:
+            self.conversation.go_away(reconnect_after_ms)
 
     def tick(self, now: float) -> None:
         """Keepalive: look whether the client is still there."""
         pulse = self._edge.config.pulse
-        if self.closed:
+        if self._closed:
             return
         waiting = self.transport.get_write_buffer_size()
         if not waiting or waiting < self._waited_bytes:
@@ -150,6 +149,8 @@ class Connection(asyncio.Protocol):
         self._waited_bytes = waiting
         if now - self._took_at > pulse.stall_s:
             self.transport.abort()
+        elif self.closed:
+            return
         elif self._reading_paused or self.choked:
             self._heard_at = now  # it can't be heard, or its pong waits behind what it doesn't read
         elif now - self._heard_at > pulse.silence_s:
@@ -227,7 +228,12 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def _cut(self) -> None:
-        if not self._closed:
+        """It doesn't answer the closing. Where it still has to take what was said before, `tick` judges that."""
+        if self._closed:
+            return
+        if self.waiting_bytes:
+            self._close_timer = self._loop.call_later(CLOSE_S, self._cut)
+        else:
             self.transport.abort()
 
     # ---- in
@@ -242,28 +248,44 @@ class Connection(asyncio.Protocol):
         self.take_more()
 
     def _shake_hands(self, request: Request) -> None:
-        refused, rights = judge(self._edge, request), None
-        if refused is None:
-            refused, rights = self._rights_of(request)
-        response = refusal(self._ws, refused) if refused else self._ws.accept(request)
-        if refused is None and response.status_code != 101:
-            response = refusal(self._ws, RequestError(response.body.decode().strip()), response)
-        self._ws.send_response(response)
-        if response.status_code == 101:
-            peer = self.transport.get_extra_info("peername")
-            said = request.headers.get_all("X-Forwarded-For")
-            self.address = self._edge.address_of(str(peer[0]) if isinstance(peer, tuple) else None, said)
+        try:
+            plain = judge(self._edge, request)
+            rights = rights_of(self._edge, request)
+        except RequestError as error:
+            self._ws.send_response(refusal(self._ws, error))
+            return
+        if plain is not None:
+            self._ws.available_subprotocols = None
+        response = self._ws.accept(request)
+        if response.status_code != 101:
+            self._ws.send_response(refusal(self._ws, RequestError(response.body.decode().strip()), response))
+            return
+        peer = self.transport.get_extra_info("peername")
+        said = request.headers.get_all("X-Forwarded-For")
+        self.address = self._edge.address_of(str(peer[0]) if isinstance(peer, tuple) else None, said)
+        self._edge.take_in(self)
+        if plain is not None and rights is not None:
+            self._attach_first(plain, rights, response)
+        else:
+            self._ws.send_response(response)
             self.codec = CODECS[str(self._ws.subprotocol)]
-            self.dialogue = Dialogue(self._edge, self, rights)
-            self._edge.take_in(self)
+            self.conversation = Dialogue(self._edge, self, rights)
             self._edge.metrics.opened.inc()
 
-    def _rights_of(self, request: Request) -> tuple[RequestError | None, Rights | None]:
-        """Why its token isn't taken, or what it allows."""
-        try:
-            return None, rights_of(self._edge, request)
-        except RequestError as error:
-            return error, None
+    def _attach_first(self, plain: PlainRequest, rights: Rights, response: Response) -> None:
+        """In plain mode the handshake is answered when the attach is."""
+
+        def answer(refused: RequestError | None) -> None:
+            self._ws.send_response(response if refused is None else refusal(self._ws, refused))
+            if refused is None:
+                self._edge.metrics.opened.inc()
+            else:
+                self._edge.forget(self)
+            self._send_control()
+            self._loop.call_soon(self.take_more)
+
+        self.conversation = conversation = Plain(self._edge, self, rights, plain, answer)
+        conversation.begin()
 
     def _take_frame(self, frame: Frame) -> None:
         """Join the parts of a message."""
@@ -280,24 +302,24 @@ class Connection(asyncio.Protocol):
 
     def take_more(self) -> None:
         """Hand what the client said to the dialogue, as far as there is room for its answers."""
-        if self._taking or self.dialogue is None:
+        if self._taking or self.conversation is None:
             return
         self._taking = True
         try:
-            while self._roomy(self.dialogue) and self._next_message():
-                self.dialogue.receive(self._messages.popleft())
+            while self._roomy(self.conversation) and self._next_message(self.conversation):
+                self.conversation.receive(self._messages.popleft())
         finally:
             self._taking = False
         self._pause_reading(bool(self._messages or self._frames) or self.choked)
 
-    def _roomy(self, dialogue: Dialogue) -> bool:
-        return not self.closed and not self.choked and dialogue.busy < BUSY
+    def _roomy(self, conversation: Conversation) -> bool:
+        return not self.closed and not self.choked and not conversation.full
 
-    def _next_message(self) -> bool:
+    def _next_message(self, conversation: Conversation) -> bool:
         while not self._messages and self._frames:
             payload, text = self._frames.popleft()
             try:
-                self._messages.extend(self.codec.decode_client(payload, text=text))
+                self._messages.extend(conversation.read(payload, text=text))
             except ProtocolError as error:
                 self._fail(str(error))
         return bool(self._messages)

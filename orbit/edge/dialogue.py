@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from orbit.edge.access import Rights
 from orbit.edge.access.access import EXPIRED
 from orbit.edge.attachment import Attachment
-from orbit.edge.follower import Follower, Sink
+from orbit.edge.conversation import Line
+from orbit.edge.follower import Follower
 from orbit.edge.frames import message_frame
 from orbit.edge.hub import RETRY_AFTER_MS, Watch
 from orbit.edge.lanes import Asked, Lanes
@@ -39,6 +40,7 @@ from orbit.protocol.messages import (
     Detached,
     EdgeMessage,
     Error,
+    GoAway,
     Malformed,
     Ping,
     Pong,
@@ -54,24 +56,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orbit.edge")
 
+BUSY = 256
 REASON_CHARACTERS = 1000
 BROKEN_RATES, RATE_BROKEN = 1000, 4429
 """So many messages over the rate with none in between that wasn't: the connection is closed."""
 INTERNAL = "a defect of Orbit; its log has the details"
-
-
-class Line(Sink, Protocol):
-    """The connection, as its dialogue sees it."""
-
-    id: str
-    address: str | None
-    """Who is counted for what it asks."""
-
-    @property
-    def closed(self) -> bool: ...
-    def close(self, code: int, reason: str = "") -> None: ...
-    def take_more(self) -> None:
-        """There may be room for more of what the client said."""
 
 
 class Dialogue:
@@ -94,9 +83,13 @@ class Dialogue:
         self._left: OrderedDict[str, str] = OrderedDict()
 
     @property
-    def busy(self) -> int:
-        """How many messages are taken and not yet answered."""
-        return self._lanes.busy
+    def full(self) -> bool:
+        """So many messages are taken and not yet answered that no more are to be read."""
+        return self._lanes.busy >= BUSY
+
+    def read(self, payload: bytes, *, text: bool) -> list[ClientMessage | Malformed]:
+        """The messages of a frame. Raises ProtocolError."""
+        return self._line.codec.decode_client(payload, text=text)
 
     def receive(self, message: ClientMessage | Malformed) -> None:
         """Take one message; its answer comes in its own time."""
@@ -113,7 +106,10 @@ class Dialogue:
         if not self._line.closed:
             self._line.write(message_frame(message, self._line.codec))
 
-    def close(self) -> None:
+    def go_away(self, reconnect_after_ms: int) -> None:
+        self.say(GoAway(reconnect_after_ms))
+
+    def leave(self) -> None:
         """The connection is gone: its sessions leave their places."""
         self._lanes.clear()
         for attachment in tuple(self.attachments.values()):

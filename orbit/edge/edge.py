@@ -27,7 +27,7 @@ from orbit.store import types as t
 from orbit.store.store import Store
 
 if TYPE_CHECKING:
-    from orbit.edge.dialogue import Dialogue
+    from orbit.edge.conversation import Conversation
 
 log = logging.getLogger("orbit.edge")
 
@@ -36,7 +36,7 @@ class Peer(Protocol):
     """A client's connection, as its edge holds it."""
 
     id: str
-    dialogue: Dialogue | None
+    conversation: Conversation | None
 
     @property
     def waiting_bytes(self) -> int:
@@ -119,8 +119,8 @@ class Edge:
             watch.wake()
 
     def attachments(self) -> list[Attachment]:
-        dialogues = [connection.dialogue for connection in self.connections.values()]
-        return [held for dialogue in dialogues if dialogue is not None for held in dialogue.attachments.values()]
+        said = [connection.conversation for connection in self.connections.values()]
+        return [held for one in said if one is not None for held in one.attachments.values()]
 
     async def cancel(self, tx: TxId, reason: str) -> t.CancelSet:
         """Cancel a transaction: certain to happen when this returns.
@@ -175,9 +175,9 @@ class Edge:
 
     def _held(self, tx: str, place: t.Place) -> Attachment | None:
         connection = self.connections.get(place.connection)
-        if connection is None or connection.dialogue is None:
+        if connection is None or connection.conversation is None:
             return None
-        attachment = connection.dialogue.attachments.get(tx)
+        attachment = connection.conversation.attachments.get(tx)
         return attachment if attachment is not None and attachment.place == place else None
 
     # ---- after a gap

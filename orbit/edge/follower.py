@@ -212,4 +212,4 @@ class Follower:
         self._hub.metrics.resets.labels(reset.reason).inc()
         codec = self._sink.codec
         payload = codec.encode_reset(self._watch.tx, str(reset.cursor), reset.reason, reset.view, last_mid)
-        self._sink.write(frame(payload, codec))
+        self._sink.write(frame(payload, text=codec.text))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from orbit.protocol.codecs import Codec
 from orbit.protocol.entries import EndEntry, Entry, RefusalEntry, UpdateEntry
 from orbit.protocol.messages import EdgeMessage, Rejected
@@ -11,9 +13,9 @@ _TEXT, _BINARY = 0x81, 0x82
 """The first byte of a whole text or binary frame (RFC 6455, section 5.2)."""
 
 
-def frame(payload: bytes, codec: Codec) -> bytes:
-    """`payload` as one unmasked frame of the codec's kind."""
-    first, size = _TEXT if codec.text else _BINARY, len(payload)
+def frame(payload: bytes, *, text: bool) -> bytes:
+    """`payload` as one unmasked frame."""
+    first, size = _TEXT if text else _BINARY, len(payload)
     if size < 126:
         return b"%c%c%b" % (first, size, payload)
     if size < 65536:
@@ -21,8 +23,20 @@ def frame(payload: bytes, codec: Codec) -> bytes:
     return b"%c\x7f%b%b" % (first, size.to_bytes(8), payload)
 
 
+def payloads(frames: bytes) -> Iterator[tuple[bytes, bool]]:
+    """What whole unmasked frames carry, one after the other, and whether as text."""
+    at = 0
+    while at < len(frames):
+        text, size, at = frames[at] == _TEXT, frames[at + 1], at + 2
+        if size >= 126:
+            width = 2 if size == 126 else 8
+            size, at = int.from_bytes(frames[at : at + width]), at + width
+        yield frames[at : at + size], text
+        at += size
+
+
 def message_frame(message: EdgeMessage, codec: Codec) -> bytes:
-    return frame(codec.encode(message), codec)
+    return frame(codec.encode(message), text=codec.text)
 
 
 def entry_frame(tx: str, entry: Entry, codec: Codec) -> bytes:
@@ -30,9 +44,9 @@ def entry_frame(tx: str, entry: Entry, codec: Codec) -> bytes:
     cursor = str(entry.cursor)
     match entry:
         case UpdateEntry():
-            return frame(codec.encode_update(tx, cursor, entry.data), codec)
+            return frame(codec.encode_update(tx, cursor, entry.data), text=codec.text)
         case EndEntry():
-            return frame(codec.encode_end(tx, cursor, entry.status, entry.result, entry.error), codec)
+            return frame(codec.encode_end(tx, cursor, entry.status, entry.result, entry.error), text=codec.text)
         case RefusalEntry():
             return message_frame(Rejected(tx, entry.mid, entry.code, entry.message, cursor=cursor), codec)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
@@ -12,11 +14,15 @@ from websockets.server import ServerProtocol
 
 from orbit.edge.access import Rights
 from orbit.errors import BadRequest, Forbidden, NotFound, RequestError, Unauthorized, Unavailable
+from orbit.protocol.cursors import NEW_ONLY, parse_cursor
+from orbit.protocol.ids import is_name
 
 if TYPE_CHECKING:
     from orbit.edge.edge import Edge
 
 PATH = "/v1/ws"
+PLAIN = "/v1/transactions/{id}/ws"
+_PLAIN = re.compile(r"/v1/transactions/([A-Za-z0-9_-]{16,64})/ws")
 
 STATUSES = {
     "bad_request": 400, "unauthorized": 401, "forbidden": 403, "not_found": 404, "conflict": 409, "ended": 409,
@@ -38,23 +44,47 @@ def allowed_origin(origin: str | None, host: str | None, origins: tuple[str, ...
     return origin is not None and origin.lower() in (one.lower().rstrip("/") for one in origins)
 
 
-def judge(edge: Edge, request: Request) -> RequestError | None:
-    """Why `request` isn't let in; None where the WebSocket layer may judge it."""
-    if urlsplit(request.path).path != PATH:
-        return NotFound("no such path")
+@dataclass(frozen=True, slots=True)
+class PlainRequest:
+    """What a handshake in plain mode asks for: a transaction, from where on, in whose place."""
+
+    tx: str
+    after: str = "0"
+    session: str | None = None
+
+
+def judge(edge: Edge, request: Request) -> PlainRequest | None:
+    """Let `request` in, as far as it is for the edge to say; what it asks for where that is plain mode.
+
+    Raises:
+        NotFound, Unavailable, BadRequest, Forbidden: It isn't let in.
+    """
+    url = urlsplit(request.path)
+    plain = _PLAIN.fullmatch(url.path)
+    if plain is None and url.path != PATH:
+        raise NotFound("no such path")
     if edge.draining:
-        return Unavailable("this edge is leaving", retry_after_ms=1000)
+        raise Unavailable("this edge is leaving", retry_after_ms=1000)
     origins, hosts = request.headers.get_all("Origin"), request.headers.get_all("Host")
     if len(origins) > 1 or len(hosts) != 1:
-        return BadRequest("one Host, and at most one Origin")
+        raise BadRequest("one Host, and at most one Origin")
     if not allowed_origin(origins[0] if origins else None, hosts[0], edge.config.origins):
-        return Forbidden("a page of another origin may not connect")
-    return None
+        raise Forbidden("a page of another origin may not connect")
+    return None if plain is None else _plain_request(plain[1], dict(parse_qsl(url.query, keep_blank_values=True)))
+
+
+def _plain_request(tx: str, query: dict[str, str]) -> PlainRequest:
+    after, session = query.get("after", "0"), query.get("session")
+    if after != NEW_ONLY and parse_cursor(after) is None:
+        raise BadRequest("after must be a cursor, 0 or $")
+    if session is not None and not is_name(session):
+        raise BadRequest("session must be 16 to 64 characters of A-Za-z0-9_-")
+    return PlainRequest(tx, after, session)
 
 
 def rights_of(edge: Edge, request: Request) -> Rights | None:
-    """What the token of a handshake allows: the default of its attaches. None: it brings none. On other paths than
-    `PATH`, where no attach can bring one, it is needed, and may stand in `?token=`.
+    """What the token of a handshake allows: the default of its attaches. None: it brings none. In plain mode, where no
+    attach can bring one, it is needed, and may stand in `?token=`.
 
     Raises:
         Unauthorized: It brings one that isn't valid, or two.

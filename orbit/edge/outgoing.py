@@ -75,11 +75,18 @@ class Outgoing:
 
     def close(self, code: int, reason: str = "") -> None:
         """Close once what waits is written; the connection is cut where the client doesn't take that."""
-        if self.closed or self.task is None:
+        if self.closed:
             return
         self.closing = code, reason
         self._more.set()
-        self._loop.call_later(CLOSE_S, self.task.cancel)
+        self._loop.call_later(CLOSE_S, self._cut)
+
+    def _cut(self) -> None:
+        """It doesn't take the closing. Where it still has to take what was said before, `tick` judges that."""
+        if self._out_bytes and not self.gone:
+            self._loop.call_later(CLOSE_S, self._cut)
+        elif self.task is not None:
+            self.task.cancel()
 
     def tick(self, now: float) -> None:
         """Cut a client that has taken nothing of what waits for it for too long."""

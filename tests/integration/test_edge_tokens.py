@@ -19,6 +19,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from orbit.client import Client
@@ -144,7 +145,32 @@ async def _events(edge: RunningEdge, tx: str, **how: Any) -> str | None:
         return refused_by(response.status_code, response.headers.get("www-authenticate"), body)
 
 
-DOORS = {"attach": by_attach, "handshake": by_handshake, "http": by_http, "events": by_events, "query": by_query}
+def plain_url(edge: RunningEdge, tx: str, token: str | None = None) -> str:
+    query = "" if token is None else f"?token={token}"
+    return edge.url.replace("http", "ws", 1) + f"/v1/transactions/{tx}/ws{query}"
+
+
+async def by_plain(edge: RunningEdge, tx: str, token: str | None) -> str | None:
+    return await _plain(plain_url(edge, tx), bearer(token))
+
+
+async def by_plain_query(edge: RunningEdge, tx: str, token: str | None) -> str | None:
+    return await _plain(plain_url(edge, tx, token), {})
+
+
+async def _plain(url: str, headers: dict[str, str]) -> str | None:
+    try:
+        async with connect(url, additional_headers=headers, proxy=None):
+            return None
+    except InvalidStatus as error:
+        refused = error.response
+        return refused_by(refused.status_code, refused.headers.get("WWW-Authenticate"), refused.body)
+
+
+DOORS = {
+    "attach": by_attach, "handshake": by_handshake, "http": by_http, "events": by_events, "events, query": by_query,
+    "plain mode": by_plain, "plain mode, query": by_plain_query,
+}  # fmt: skip
 
 
 def forged(alg: str, name: str, secret: bytes) -> str:
@@ -295,6 +321,24 @@ async def test_an_expiry_ends_a_stream_of_events_and_a_fresh_token_goes_on(edge:
     answer = await edge.http.get(path, headers=again)
     messages = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
     assert [message.get("data") for message in messages if message["type"] == "update"] == [2]
+
+
+async def test_an_expiry_closes_plain_mode_with_4401(edge: RunningEdge, hand: Hand) -> None:
+    async with connect(plain_url(edge, hand.tx, sign(hand.tx, "watch send", ttl_s=2.0)), proxy=None) as ws:
+        await hand.update("one")
+        assert await ws.recv() == "one"
+        await ws.send("in time")
+        await ws.wait_closed()
+        assert (ws.close_code, ws.close_reason) == (4401, "unauthorized: the token has expired")
+    assert [unpack(entry.data) for entry in await hand.inbox()] == ["in time"]
+
+
+async def test_a_message_in_plain_mode_without_the_right_closes_with_4403(edge: RunningEdge, hand: Hand) -> None:
+    async with connect(plain_url(edge, hand.tx, sign(hand.tx, "watch")), proxy=None) as ws:
+        await ws.send("no")
+        await ws.wait_closed()
+        assert ws.close_code == 4403
+    assert not await hand.inbox()
 
 
 async def test_a_fresh_token_in_time_is_not_interrupted(edge: RunningEdge, hand: Hand) -> None:

@@ -13,15 +13,14 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 import orbit.asgi
-from orbit.edge.asgi_connection import payloads
-from orbit.edge.frames import frame
+from orbit.edge.frames import frame, payloads
 from orbit.edge.server import Server, listen, url_of
-from orbit.protocol.codecs import JSON
 from orbit.store.store import Store
 from tests.integration.edge_bench import QUICK, Hand, RunningEdge, attach, closed_with, updates
 from tests.integration.test_edge_events import *  # noqa: F403
 from tests.integration.test_edge_following import *  # noqa: F403
 from tests.integration.test_edge_http import RECORD
+from tests.integration.test_edge_plain import *  # noqa: F403
 from tests.integration.test_edge_sends import *  # noqa: F403
 from tests.integration.test_edge_slow import *  # noqa: F403
 
@@ -103,5 +102,5 @@ async def test_a_client_of_another_machine_is_refused_without_tokens(redis_url: 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
 def test_frames_are_taken_apart_as_they_were_made(size: int) -> None:
-    parts = [b"x" * size, b"", b"y"]
-    assert list(payloads(b"".join(frame(part, JSON) for part in parts))) == parts
+    parts = [(b"x" * size, True), (b"", False), (b"y", False)]
+    assert list(payloads(b"".join(frame(part, text=text) for part, text in parts))) == parts

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from orbit.edge.edge import Edge
-from orbit.edge.handshake import PATH
+from orbit.edge.handshake import PATH, PLAIN
 from orbit.edge.http import answers
 from orbit.edge.http.entrance import Cors, admit, check_page, needed
 from orbit.edge.http.events import Events
@@ -46,6 +46,7 @@ def make_app(edge: Edge) -> Starlette:
             resource(edge, "/v1/states", GET=states.list),
             resource(edge, "/v1/info", GET=service.info),
             resource(edge, PATH, GET=service.not_upgraded),
+            resource(edge, PLAIN, GET=service.not_upgraded),
             resource(edge, "/livez", GET=service.alive),
             resource(edge, "/readyz", GET=service.ready),
             resource(edge, "/metrics", GET=service.metrics),
@@ -130,7 +131,7 @@ class Service:
         )
 
     async def not_upgraded(self, _request: Request) -> Response:
-        raise BadRequest("this path speaks WebSocket: orbit.v1.json or orbit.v1.msgpack")
+        raise BadRequest("this path speaks WebSocket: the request must ask for an upgrade")
 
 
 def _version() -> str:

@@ -14,9 +14,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orbit.edge.access import Rights
-from orbit.edge.asgi_connection import payloads
+from orbit.edge.conversation import Conversation
 from orbit.edge.dialogue import Dialogue
 from orbit.edge.edge import Edge
+from orbit.edge.frames import payloads
 from orbit.edge.http.asking import cursor_in, session_in, transaction_id
 from orbit.edge.http.entrance import address_of, rights_of
 from orbit.edge.outgoing import Outgoing
@@ -71,7 +72,8 @@ class EventStream(Outgoing, Response):
         del self.headers["content-length"]
         self.id = edge.new_connection_id()
         self.address = address
-        self.dialogue: Dialogue | None = Dialogue(edge, self, rights)
+        self._dialogue = Dialogue(edge, self, rights)
+        self.conversation: Conversation | None = self._dialogue
         self._edge = edge
         self._beat_s = edge.config.pulse.heartbeat_s
         self._first: list[bytes] = []
@@ -82,11 +84,11 @@ class EventStream(Outgoing, Response):
         Raises:
             RequestError: It was refused.
         """
-        assert self.dialogue is not None
         self._edge.take_in(self)
-        self.dialogue.receive(Attach(tx, after, session))
+        self._dialogue.receive(Attach(tx, after, session))
         self._first = await self.next()
-        answer = json.loads(next(payloads(self._first[0])))
+        payload, _ = next(payloads(self._first[0]))
+        answer = json.loads(payload)
         if answer["type"] == "error":
             raise _refused(answer)
 
@@ -107,8 +109,7 @@ class EventStream(Outgoing, Response):
         """The client is gone, or everything is told: the session leaves its place."""
         self.leave()
         self._edge.forget(self)
-        if self.dialogue is not None:
-            self.dialogue.close()
+        self._dialogue.leave()
 
     # ---- what the process asks
 
@@ -116,7 +117,8 @@ class EventStream(Outgoing, Response):
         self.close(0)
 
     def go_away(self, reconnect_after_ms: int) -> None:
-        """A browser reconnects by itself, when the stream ends."""
+        """There is no event that says it: a browser reconnects by itself when the stream ends."""
+        asyncio.get_running_loop().call_later(reconnect_after_ms / 1000, self.shutdown)
 
     # ---- out
 
@@ -146,7 +148,7 @@ class EventStream(Outgoing, Response):
 
     async def _tell(self, send: Send, frames: bytes) -> bool:
         """Whether that was the last that there is to tell."""
-        for payload in payloads(frames):
+        for payload, _ in payloads(frames):
             message = json.loads(payload)
             block = _block(message, payload)
             if block:

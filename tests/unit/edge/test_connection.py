@@ -25,7 +25,6 @@ from orbit.edge.frames import frame
 from orbit.edge.metrics import Metrics
 from orbit.edge.rates import Rates
 from orbit.edge.tasks import Tasks
-from orbit.protocol.codecs import JSON
 
 
 class Wire(asyncio.Transport):
@@ -261,9 +260,9 @@ async def test_what_one_pass_of_the_loop_writes_goes_out_together() -> None:
     ends = Ends()
     await ends.open()
     for _ in range(10):
-        ends.edge.write(frame(b"{}", JSON))
+        ends.edge.write(frame(b"{}", text=True))
     await asyncio.sleep(0)
-    assert ends.wire.writes == [frame(b"{}", JSON) * 10]
+    assert ends.wire.writes == [frame(b"{}", text=True) * 10]
 
 
 async def test_a_client_that_reads_slowly_is_not_heard_until_it_has_room() -> None:
@@ -379,7 +378,7 @@ async def test_nothing_is_written_after_the_end() -> None:
     ends = Ends()
     await ends.open()
     ends.edge.connection_lost(ConnectionResetError())
-    ends.edge.write(frame(b"{}", JSON))
+    ends.edge.write(frame(b"{}", text=True))
     ends.edge.go_away(1)
     ends.edge.shutdown()
     await ends.edge.writable()
