@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 
+import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from tests.support.audit import read_logs
 from tests.support.balancers import DEPLOY, Balancer, HAProxy, Nginx, until
 from tests.support.checker import check_complete, check_logs, check_trace
+from tests.support.event_client import EventClient
 from tests.support.processes import Process, Stage
 from tests.support.trace import LogEntry, Trace
 from tests.support.wire_client import Follower, Link, WireClient
@@ -22,7 +28,8 @@ pytestmark = [pytest.mark.system, pytest.mark.balancer]
 
 APP = STATES / "pulse.py"
 DRAIN_S = "3"
-CLIENTS, TRANSACTIONS = 100, 20
+CLIENTS, ON_EVENTS, TRANSACTIONS = 100, 40, 20
+"""`ON_EVENTS` of the clients follow by server-sent events, the others over WebSockets."""
 LEAST_UPDATES = 20
 """How many updates each client gets between two things that happen to its edges."""
 
@@ -77,6 +84,13 @@ async def site(request: pytest.FixtureRequest, stage: Stage) -> AsyncIterator[Si
         yield Site(stage, redis, edges, balancer)
 
 
+@pytest.fixture
+async def events_http() -> AsyncIterator[httpx.AsyncClient]:
+    """As many streams at once as there are listeners."""
+    async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None)) as http:
+        yield http
+
+
 async def judge(url: str, followers: list[Follower]) -> list[str]:
     """What is wrong with what the followers saw, compared with the logs read through the balancer."""
     logs = await read_logs(url, [(f.tx, str(f.session)) for f in followers])
@@ -101,9 +115,12 @@ async def finish(followers: list[Follower]) -> None:
         await follower.until(lambda f: f.end is not None)
 
 
-async def more(followers: list[Follower]) -> None:
-    """Every follower is attached and has got so many updates more."""
+async def more(followers: list[Follower], listeners: Sequence[EventClient] = ()) -> None:
+    """Every follower is attached and has got so many updates more, and so has every listener."""
     marks = [len(follower.entries) + LEAST_UPDATES for follower in followers]
+    heard = [len(listener.updates) + LEAST_UPDATES for listener in listeners]
+    for listener, mark in zip(listeners, heard, strict=True):
+        await listener.until(mark)
     for follower, mark in zip(followers, marks, strict=True):
         await follower.until(lambda f, mark=mark: f.attached and len(f.entries) >= mark)
 
@@ -167,44 +184,92 @@ async def test_clients_resume_over_a_killed_edge(site: Site, measured: Callable[
 
 
 async def test_edges_are_replaced_one_by_one_under_load(
-    site: Site, seed: int, measured: Callable[[str], None]
+    site: Site, events_http: httpx.AsyncClient, seed: int, measured: Callable[[str], None]
 ) -> None:
     rng = random.Random(seed)
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(100):
         ids = [await site.stage.start(site.url, "Pulse", every_s=0.1) for _ in range(TRANSACTIONS)]
         clients = [
-            WireClient([site.url], codec=rng.choice(("json", "msgpack")), name=f"client {n}") for n in range(CLIENTS)
+            WireClient([site.url], codec=rng.choice(("json", "msgpack")), name=f"client {n}")
+            for n in range(CLIENTS - ON_EVENTS)
         ]
         for client in clients:
             await client.__aenter__()
         followers = [client.follow(ids[n % TRANSACTIONS]) for n, client in enumerate(clients)]
-        await more(followers)
+        listeners = [EventClient(events_http, site.url, ids[n % TRANSACTIONS]) for n in range(ON_EVENTS)]
+        await more(followers, listeners)
         begun = loop.time()
         codes = [await site.replace(0), await site.replace(1)]
-        await more(followers)
-        drained_s = longest(clients)
+        await more(followers, listeners)
+        drained_s = longest(clients, listeners)
         await site.kill(rng.randrange(2))
-        await more(followers)
+        await more(followers, listeners)
         took = loop.time() - begun
         await finish(followers)
-        found = await judge(site.url, followers)
+        for listener in listeners:
+            await listener.ended()
+        found = await judge(site.url, followers) + await judge_events(site, listeners, ids)
     for client in clients:
         await client.stop()
     assert not found, "\n".join(found[:30])
     assert codes == [0, 0]
     assert all(client.closes for client in clients), "each client had to go elsewhere"
-    updates = sum(len(follower.updates) for follower in followers)
+    assert all(listener.breaks for listener in listeners)
+    updates = sum(len(one.updates) for one in (*followers, *listeners))
     measured(
-        f"{CLIENTS} clients, {TRANSACTIONS} transactions, two edges replaced and one killed in {took:.1f} s:"
+        f"{CLIENTS} clients ({ON_EVENTS} on events), {TRANSACTIONS} transactions,"
+        f" two edges replaced and one killed in {took:.1f} s:"
         f" {updates} updates, no gap, no repeat; the longest pause {drained_s:.2f} s at the drains,"
-        f" {longest(clients):.2f} s with the kill"
+        f" {longest(clients, listeners):.2f} s with the kill"
     )
 
 
-def longest(clients: list[WireClient]) -> float:
+def longest(clients: list[WireClient], listeners: Sequence[EventClient] = ()) -> float:
     """The longest time between two updates that any client saw."""
-    return max(max(pauses(client.trace), default=0.0) for client in clients)
+    seen = [pauses(client.trace) for client in clients]
+    seen += [[later - earlier for earlier, later in pairwise(listener.times)] for listener in listeners]
+    return max(max(one, default=0.0) for one in seen)
+
+
+async def judge_events(site: Site, listeners: list[EventClient], ids: list[str]) -> list[str]:
+    """What is wrong with what each listener saw, compared with the log read through the balancer."""
+    found = []
+    for n, listener in enumerate(listeners):
+        tx, log, after = ids[n % len(ids)], [], "0"
+        while True:
+            query = {"after": after, "limit": "1000"}
+            page = (await site.stage.http.get(f"{site.url}/v1/transactions/{tx}/updates", params=query)).json()
+            log += [(update["cursor"], update["data"]) for update in page["updates"]]
+            if page["cursor"] == after:
+                break
+            after = page["cursor"]
+        if listener.updates != log:
+            found.append(f"listener {n}: {len(listener.updates)} updates of {len(log)}, not the log's")
+        found += [f"listener {n}: {text}" for text in listener.trouble]
+    return found
+
+
+async def test_plain_mode_shows_sends_and_is_told_when_its_edge_leaves(site: Site) -> None:
+    async with asyncio.timeout(60):
+        tx = await site.stage.start(site.url, "Pulse", every_s=0.05)
+        address = site.url.replace("http", "ws", 1) + f"/v1/transactions/{tx}/ws"
+        async with connect(address, proxy=None, compression=None) as ws:
+            shown = [json.loads(await ws.recv()) for _ in range(20)]
+            for place in (0, 1):
+                await site.replace(place)
+            with suppress(ConnectionClosed):
+                while True:
+                    shown.append(json.loads(await ws.recv()))
+            assert ws.close_code == 1012
+        log = (await site.stage.http.get(f"{site.url}/v1/transactions/{tx}/updates", params={"limit": "1000"})).json()
+        assert shown == [update["data"] for update in log["updates"]][: len(shown)]
+        async with connect(address + "?after=$", proxy=None, compression=None) as ws:
+            await ws.send("finish")
+            with suppress(ConnectionClosed):
+                while True:
+                    await ws.recv()
+            assert (ws.close_code, ws.close_reason) == (1000, "finished")
 
 
 async def test_a_draining_edge_gets_no_new_connection_while_it_still_serves_the_old(stage: Stage) -> None:
