@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from orbit.edge.handshake import STATUSES, challenge, error_body, retry_after
+from orbit.edge.http import shapes
 from orbit.edge.hub import RETRY_AFTER_MS
 from orbit.errors import Internal, RequestError, Unavailable
-from orbit.protocol.entries import Failure
 from orbit.protocol.json_codec import transcode
 from orbit.store.types import SessionRow, Transaction
 
@@ -75,25 +75,24 @@ def time_text(ms: int | None) -> str | None:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def outcome(result: bytes | None, error: Failure | None) -> dict[str, Any]:
+def outcome(tx: Transaction) -> shapes.Outcome:
     """How a transaction ended: the fields that are there."""
-    told: dict[str, Any] = {}
-    if result is not None:
-        told["result"] = plain_value(result)
-    if error is not None:
-        told["error"] = {"type": error.type, "message": error.message}
+    told: shapes.Outcome = {"status": tx.status}
+    if tx.result is not None:
+        told["result"] = plain_value(tx.result)
+    if tx.error is not None:
+        told["error"] = {"type": tx.error.type, "message": tx.error.message}
     return told
 
 
-def transaction(tx: Transaction, waiting_for: str | None = None) -> dict[str, Any]:
+def transaction(tx: Transaction, waiting_for: str | None = None) -> shapes.Transaction:
     """A transaction as listings show it."""
-    return {
+    told: shapes.Transaction = {
         "id": tx.tx,
         "state": tx.state,
         "version": tx.version,
         "queue": tx.queue,
         "status": tx.status,
-        **({} if waiting_for is None else {"waiting_for": waiting_for}),
         "created_at": time_text(tx.created_ms),
         "started_at": time_text(tx.started_ms),
         "ended_at": time_text(tx.ended_ms),
@@ -101,9 +100,16 @@ def transaction(tx: Transaction, waiting_for: str | None = None) -> dict[str, An
         "commit": tx.number,
         "epoch": tx.epoch,
         "attempts": tx.attempts,
-        **outcome(tx.result, tx.error),
     }
+    if waiting_for is not None:
+        told["waiting_for"] = waiting_for
+    ended = outcome(tx)
+    if "result" in ended:
+        told["result"] = ended["result"]
+    if "error" in ended:
+        told["error"] = ended["error"]
+    return told
 
 
-def session(row: SessionRow) -> dict[str, Any]:
+def session(row: SessionRow) -> shapes.Session:
     return {"session": row.session, "subject": row.subject, "last_mid": row.last_mid}

@@ -18,6 +18,8 @@ from orbit.edge.handshake import PATH, PLAIN
 from orbit.edge.http import answers
 from orbit.edge.http.entrance import Cors, admit, check_page, needed
 from orbit.edge.http.events import Events
+from orbit.edge.http.openapi import Description
+from orbit.edge.http.shapes import Info
 from orbit.edge.http.states import KnownStates
 from orbit.edge.http.transactions import Transactions
 from orbit.edge.http.updates import Updates
@@ -45,6 +47,7 @@ def make_app(edge: Edge) -> Starlette:
             resource(edge, "/v1/transactions/{id}/retry", POST=verbs.retry),
             resource(edge, "/v1/states", GET=states.list),
             resource(edge, "/v1/info", GET=service.info),
+            resource(edge, "/v1/openapi.json", GET=Description(_version()).show),
             resource(edge, PATH, GET=service.not_upgraded),
             resource(edge, PLAIN, GET=service.not_upgraded),
             resource(edge, "/livez", GET=service.alive),
@@ -108,27 +111,26 @@ class Service:
     async def info(self, _request: Request) -> Response:
         """`GET /v1/info`"""
         limits, timing = self._edge.config.limits, self._edge.config.timing
-        return answers.answer(
-            {
-                "version": _version(),
-                "protocol": 1,
-                "codecs": [codec.name for codec in CODECS.values()],
-                "limits": {
-                    "data_bytes": limits.data_bytes,
-                    "frame_bytes": limits.frame_bytes,
-                    "snapshot_bytes": limits.snapshot_bytes,
-                    "inbox_messages": limits.inbox_messages,
-                    "attaches": limits.attaches,
-                    "sessions": limits.sessions,
-                    **dataclasses.asdict(self._edge.config.rates),
-                    "rate_burst_s": BURST_S,
-                    "session_retain_s": timing.session_retain_s,
-                    "grace_s": timing.grace_s,
-                    "drain_s": timing.drain_s,
-                    "partitions": self._edge.store.partitions,
-                },
-            }
-        )
+        told: Info = {
+            "version": _version(),
+            "protocol": 1,
+            "codecs": [codec.name for codec in CODECS.values()],
+            "limits": {
+                "data_bytes": limits.data_bytes,
+                "frame_bytes": limits.frame_bytes,
+                "snapshot_bytes": limits.snapshot_bytes,
+                "inbox_messages": limits.inbox_messages,
+                "attaches": limits.attaches,
+                "sessions": limits.sessions,
+                **dataclasses.asdict(self._edge.config.rates),
+                "rate_burst_s": BURST_S,
+                "session_retain_s": timing.session_retain_s,
+                "grace_s": timing.grace_s,
+                "drain_s": timing.drain_s,
+                "partitions": self._edge.store.partitions,
+            },
+        }
+        return answers.answer(told)
 
     async def not_upgraded(self, _request: Request) -> Response:
         raise BadRequest("this path speaks WebSocket: the request must ask for an upgrade")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orbit.edge.http import answers
+from orbit.edge.http import answers, shapes
 from orbit.protocol.inputs import unknown_state
 from orbit.store.store import Store
 from orbit.store.types import StateRecord, Transaction
@@ -30,7 +29,7 @@ class KnownStates:
     async def list(self, _request: Request) -> Response:
         """`GET /v1/states`"""
         records = await self._store.states()
-        return answers.answer({"states": [_shown(record) for record in records]})
+        return answers.answer(shapes.StateList(states=[_shown(record) for record in records]))
 
     async def newest(self, name: str) -> StateRecord:
         """The State of this name: the newest version that a worker runs, else the newest of all.
@@ -61,7 +60,7 @@ class KnownStates:
             return self._records
 
 
-def _shown(record: StateRecord) -> dict[str, Any]:
+def _shown(record: StateRecord) -> shapes.KnownState:
     return {
         "name": record.name,
         "version": record.version,

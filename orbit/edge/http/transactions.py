@@ -12,7 +12,7 @@ from starlette.responses import Response
 from orbit.edge.access import Rights
 from orbit.edge.access.rights import OF_ONE
 from orbit.edge.edge import Edge
-from orbit.edge.http import answers
+from orbit.edge.http import answers, shapes
 from orbit.edge.http.asking import field, idempotency_key, number_in, read_object, transaction_id
 from orbit.edge.http.entrance import address_of, rights_of
 from orbit.edge.http.states import KnownStates
@@ -26,7 +26,6 @@ LISTED, MOST_LISTED = 100, 1000
 SESSIONS_SHOWN = 100
 MOST_WAIT_S = 300.0
 MOST_DELAY_S = 10 * 365 * 86_400.0
-STATUSES = ("pending", "running", "idle", "finished", "failed", "cancelled")
 
 
 class Transactions:
@@ -54,7 +53,7 @@ class Transactions:
                 status = 200
                 if "id" in body and not rights.may("watch", answer.tx):
                     raise Conflict("another start has this id")
-        shown = await self._shown(answer.tx)
+        shown = shapes.StartedTransaction(**await self._shown(answer.tx))  # type: ignore[typeddict-item]
         token = self._token(rights, answer.tx, own=status == 201 or "id" not in body)
         if token is not None:
             shown["token"] = token
@@ -101,20 +100,23 @@ class Transactions:
         tx = transaction_id(request)
         shown = await self._shown(tx)
         rows, total = await self._store.sessions(tx, SESSIONS_SHOWN)
-        return answers.answer({**shown, "sessions": [answers.session(row) for row in rows], "sessions_total": total})
+        told: shapes.ShownTransaction = {
+            **shown, "sessions": [answers.session(row) for row in rows], "sessions_total": total
+        }  # fmt: skip
+        return answers.answer(told)
 
     async def list(self, request: Request) -> Response:
         asked = request.query_params
         status = asked.get("status")
-        if status is not None and status not in STATUSES:
-            raise BadRequest(f"status is one of {', '.join(STATUSES)}")
+        if status is not None and status not in shapes.STATUSES:
+            raise BadRequest(f"status is one of {', '.join(shapes.STATUSES)}")
         limit = max(number_in(request, "limit", int, LISTED, MOST_LISTED), 1)
         mine = rights_of(request).tx
         if mine is not None:
             return await self._list_of(mine, asked.get("state"), status, limit, asked.get("page"))
         page = await self._store.list(state=asked.get("state"), status=status, limit=limit, page=asked.get("page"))
         listed = [answers.transaction(one, await self._states.missing_for(one)) for one in page.transactions]
-        return answers.answer({"transactions": listed, "next": page.next})
+        return answers.answer(shapes.TransactionList(transactions=listed, next=page.next))
 
     async def _list_of(
         self, ids: frozenset[str], state: str | None, status: str | None, limit: int, page: str | None
@@ -128,7 +130,7 @@ class Transactions:
         begin = int(page or 0)
         listed = [answers.transaction(tx, await self._states.missing_for(tx)) for tx in fits[begin : begin + limit]]
         more = str(begin + limit) if begin + limit < len(fits) else None
-        return answers.answer({"transactions": listed, "next": more})
+        return answers.answer(shapes.TransactionList(transactions=listed, next=more))
 
     async def result(self, request: Request) -> Response:
         tx = transaction_id(request)
@@ -139,7 +141,7 @@ class Transactions:
             found = await self._wait(tx, wait_s)
         if found.status not in ENDED:
             return answers.answer({"status": found.status}, 202)
-        return answers.answer({"status": found.status, **answers.outcome(found.result, found.error)})
+        return answers.answer(answers.outcome(found))
 
     async def _wait(self, tx: TxId, wait_s: float) -> t.Transaction:
         """The transaction when it has ended, or after `wait_s`: woken by its feed."""
@@ -164,6 +166,6 @@ class Transactions:
             raise NotFound("no such transaction")
         return found
 
-    async def _shown(self, tx: TxId) -> dict[str, Any]:
+    async def _shown(self, tx: TxId) -> shapes.Transaction:
         found = await self._get(tx)
         return answers.transaction(found, await self._states.missing_for(found))

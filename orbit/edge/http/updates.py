@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from orbit.edge.edge import Edge
-from orbit.edge.http import answers
+from orbit.edge.http import answers, shapes
 from orbit.edge.http.asking import cursor_in, number_in, session_in, transaction_id
 from orbit.edge.http.entrance import check_session
 from orbit.errors import NotFound
@@ -44,10 +44,11 @@ class Updates:
         assert place is not None  # judged by cursor_in
         return answers.answer(await self._read(tx, place, public, limit))
 
-    async def _read(self, tx: TxId, place: Cursor, session: PublicName | None, limit: int) -> dict[str, Any]:
-        tail, status = Tail(place, session), ""
+    async def _read(self, tx: TxId, place: Cursor, session: PublicName | None, limit: int) -> shapes.UpdateList:
+        tail = Tail(place, session)
+        status = ""
         told: list[UpdateEntry] = []
-        reset: dict[str, Any] = {}
+        reset: shapes.Reset | None = None
         for _ in range(MOST_PAGES):
             page = await self._store.read_log(tx, tail.position, limit - len(told))
             match page:
@@ -57,7 +58,7 @@ class Updates:
                     tail.on_reset(page)
                     told.clear()
                     view = None if page.view is None else answers.plain_value(page.view)
-                    reset = {"reset": {"cursor": str(page.cursor), "reason": page.reason, "view": view}}
+                    reset = {"cursor": str(page.cursor), "reason": cast(shapes.Reason, page.reason), "view": view}
                     status = page.status
                     continue
                 case LogPage():
@@ -65,5 +66,11 @@ class Updates:
                     status = page.status
             if not page.more or len(told) >= limit:
                 break
-        updates = [{"cursor": str(entry.cursor), "data": answers.plain_value(entry.data)} for entry in told]
-        return {"updates": updates, "cursor": str(tail.position), "status": status, **reset}
+        answer: shapes.UpdateList = {
+            "updates": [{"cursor": str(entry.cursor), "data": answers.plain_value(entry.data)} for entry in told],
+            "cursor": str(tail.position),
+            "status": cast(shapes.Status, status),
+        }
+        if reset is not None:
+            answer["reset"] = reset
+        return answer

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from orbit.edge.dialogue import REASON_CHARACTERS
 from orbit.edge.edge import Edge
-from orbit.edge.http import answers
+from orbit.edge.http import answers, shapes
 from orbit.edge.http.asking import field, idempotency_key, read_object, transaction_id
 from orbit.edge.http.entrance import address_of, rights_of
 from orbit.edge.hub import RETRY_AFTER_MS
@@ -37,7 +37,8 @@ class Verbs:
         new = self._numbered(tx, data, session, mid, subject)
         if new is None:
             new = t.NewMessage(data, key=_scoped(idempotency_key(request), subject), subject=subject)
-        return answers.answer({"duplicate": _stored(await self._edge.store.append(tx, new)).duplicate}, 202)
+        stored = _stored(await self._edge.store.append(tx, new))
+        return answers.answer(shapes.StoredMessage(duplicate=stored.duplicate), 202)
 
     def _numbered(
         self, tx: TxId, data: bytes, session: str | None, mid: int | None, subject: str | None
