@@ -17,12 +17,16 @@ demo: $(VENV)/.with-embedded ## Watch a job go on while its worker and an edge a
 
 .PHONY: test
 test: $(VENV)/.with-test ## All tests but those that need a package of Debian
-	$(PYTEST) tests -m "not system and not debian and not balancer" -n auto --dist loadfile
-	$(PYTEST) tests -m "system and not debian and not balancer"
+	$(PYTEST) tests -m "not system and not debian and not balancer and not browser" -n auto --dist loadfile
+	$(PYTEST) tests -m "system and not debian and not balancer and not browser"
 
 .PHONY: balancers
 balancers: $(VENV)/.with-test ## The fleet behind nginx and HAProxy, with the files of deploy/
 	$(PYTEST) tests -m balancer
+
+.PHONY: browser
+browser: $(VENV)/.with-test ## The example's page in Debian's Chromium
+	$(PYTEST) tests -m browser
 
 .PHONY: debian
 debian: $(VENV)/.with-test ## The store, the workers and the edges against the Redis at ORBIT_TEST_REDIS_URL
