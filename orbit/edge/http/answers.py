@@ -14,7 +14,7 @@ from starlette.responses import Response
 from orbit.edge.handshake import STATUSES, challenge, error_body, retry_after
 from orbit.edge.http import shapes
 from orbit.edge.hub import RETRY_AFTER_MS
-from orbit.errors import Internal, RequestError, Unavailable
+from orbit.errors import Internal, OutcomeUnknown, RequestError, Unavailable
 from orbit.protocol.json_codec import transcode
 from orbit.store.types import SessionRow, Transaction
 
@@ -27,10 +27,16 @@ def answer(body: object, status: int = 200, headers: dict[str, str] | None = Non
     return Response(content, status, headers, media_type="application/json")
 
 
+def status_of(error: RequestError | OutcomeUnknown) -> int:
+    """The status of its answer."""
+    return STATUSES.get(Unavailable.code if isinstance(error, OutcomeUnknown) else error.code, 500)
+
+
 def refuse(error: RequestError) -> Response:
-    headers = retry_after(error) if STATUSES.get(error.code) in (429, 503) else {}
+    status = status_of(error)
+    headers = retry_after(error) if status in (429, 503) else {}
     headers |= challenge(error)
-    return Response(error_body(error), STATUSES.get(error.code, 500), headers, media_type="application/json")
+    return Response(error_body(error), status, headers, media_type="application/json")
 
 
 async def on_request_error(_request: Request, error: Exception) -> Response:

@@ -77,7 +77,8 @@ def resource(edge: Edge, path: str, **methods: Handler) -> Route:
         try:
             request.state.rights = admit(edge, request, path, verbs[method])
             response = await handler(request)
-        except (RequestError, OutcomeUnknown):
+        except (RequestError, OutcomeUnknown) as error:
+            edge.metrics.requests.labels(str(answers.status_of(error))).inc()
             raise
         except Exception as error:
             edge.metrics.defects.inc()
