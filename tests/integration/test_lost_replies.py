@@ -71,7 +71,7 @@ async def test_a_commit_whose_reply_is_lost_is_done_once_and_run_goes_on(
     tap = Tap(behind)
     stay = await house.claim(Numbers, tx, tap)
     assert await stay.leaving() is Leaving.ENDED
-    assert cut.done.is_set()
+    await cut.done.wait()
     assert await house.updates(tx) == [f"number-{n}" for n in range(1, 7)]
     assert probe.seen == ["run"], "run began again, though its lease was never lost"
     third = [commit for commit in tap.commits if commit.entries and b"number-3" in commit.entries[0].data]  # type: ignore[union-attr]
@@ -87,7 +87,7 @@ async def test_an_end_whose_reply_is_lost_is_done_once(
     tx = await house.start(Numbers, '{"n": 6}')
     cut = proxy.cut_after(b"finished")
     assert await (await house.claim(Numbers, tx, Tap(behind))).leaving() is Leaving.ENDED
-    assert cut.done.is_set()
+    await cut.done.wait()
     assert await house.end(tx) == ("finished", 6)
 
 
@@ -106,7 +106,7 @@ async def test_a_claim_whose_reply_is_lost_is_granted_once(
     )
     claimer.want(partition)
     grant = await granted.get()
-    assert cut.done.is_set()
+    await cut.done.wait()
     await claimer.close()
     assert granted.empty()
     found = await house.store.get(tx)
