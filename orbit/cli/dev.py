@@ -37,6 +37,7 @@ class Plan:
     redis: str | None
     reload: bool
     insecure: bool
+    origins: tuple[str, ...]
     namespace: str
     partitions: int | None
     lease_s: float
@@ -89,7 +90,7 @@ class Team:
         self._settled = False
         self._reloading: set[str] = set()
         self._change = asyncio.Event()
-        self._edge = self._child("edge", ["edge", "--host", plan.host, "--port", str(plan.port)])
+        self._edge = self._child("edge", self._edge_arguments())
         self._workers = [self._child(f"worker {n + 1}", self._worker_arguments()) for n in range(plan.workers)]
 
     def _child(self, name: str, arguments: list[str]) -> Child:
@@ -105,6 +106,12 @@ class Team:
         if plan.insecure:
             env["ORBIT_INSECURE"] = "1"
         return Child(name, [*ORBIT, *arguments], lambda line: self._hear(name, line), env)
+
+    def _edge_arguments(self) -> list[str]:
+        """The port comes last: see `start`."""
+        plan = self._plan
+        origins = [f"--origin={origin}" for origin in plan.origins]
+        return ["edge", "--host", plan.host, *origins, "--port", str(plan.port)]
 
     def _worker_arguments(self) -> list[str]:
         return ["worker", self._plan.app, "--lease-s", str(self._plan.lease_s), "--rebuild-fields"]

@@ -1,10 +1,12 @@
-"""The image example as its README says, in a real browser: Debian's Chromium, without a window."""
+"""Pages in a real browser, as the docs say: Debian's Chromium, without a window."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -16,7 +18,9 @@ from playwright.async_api import Page, async_playwright, expect
 from tests.support.processes import Process, Stage, free_port
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
-IMGUR = Path(__file__).parents[2] / "examples" / "imgur"
+ROOT = Path(__file__).parents[2]
+IMGUR = ROOT / "examples" / "imgur"
+OWN_PAGE = ROOT / "docs" / "web-frameworks.md"
 
 
 @pytest.fixture
@@ -80,3 +84,37 @@ async def test_an_image_is_fetched_shown_and_finished_with_ok(
     assert (answer.status_code, answer.json()) == (200, {"status": "finished", "result": "seen"})
     assert not faults
     measured(f"a screenshot of {picture.stat().st_size:,} bytes")
+
+
+async def test_the_page_of_ones_own_that_the_docs_make(stage: Stage, page: Page) -> None:
+    """Its files word by word; the edge is killed under it and started again by `orbit dev`."""
+    files = re.findall(r"```\w+\n(?:# |<!-- )([\w./]+\.(?:py|html))[^\n]*\n(.*?)```", OWN_PAGE.read_text(), re.DOTALL)
+    names = ["app.py", "countdown.py", "templates/ask.html", "templates/countdown.html"]
+    assert sorted(name for name, _ in files) == names
+    (stage.folder / "templates").mkdir()
+    for name, text in files:
+        (stage.folder / name).write_text(text)
+    port = free_port()
+    origin = f"http://127.0.0.1:{port}"
+    dev = await stage.dev("countdown.py", "--origin", origin)
+    redis = re.search(r"redis=(\S+)", dev.ready_line)
+    assert redis
+    about = {"ORBIT_REDIS": redis[1], "EDGE": dev.url}
+    app = await stage.spawn("flask", sys.executable, "-m", "flask", "run", "--port", str(port), env=about)
+    await app.says("Running on")
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    async with asyncio.timeout(60):
+        await page.goto(origin)
+        await page.get_by_role("button", name="Count down").click()
+        number = page.get_by_role("status")
+        await expect(number).to_have_text(re.compile(r"\d+"))
+        killed = re.search(r"edge .* \(pid (\d+)\)", "\n".join(dev.lines))
+        assert killed
+        os.kill(int(killed[1]), signal.SIGKILL)
+        await dev.says("it starts again in")
+        left = int(await number.inner_text())
+        await expect(number).to_have_text(str(left - 3), timeout=30_000)
+        await page.get_by_role("button", name="Hold").click()
+        await expect(number).to_have_text(re.compile(r"finished: held at \d+"))
+    assert not faults
