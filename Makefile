@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# Marks of the tests that need more than Python; each has a target of its own.
+ELSEWHERE := debian or balancer or browser or npm
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -16,9 +18,9 @@ demo: $(VENV)/.with-embedded ## Watch a job go on while its worker and an edge a
 	@$(BIN)/orbit demo
 
 .PHONY: test
-test: $(VENV)/.with-test ## All tests but those that need a package of Debian
-	$(PYTEST) tests -m "not system and not debian and not balancer and not browser" -n auto --dist loadfile
-	$(PYTEST) tests -m "system and not debian and not balancer and not browser"
+test: $(VENV)/.with-test ## All tests but those that need a package of Debian or npm
+	$(PYTEST) tests -m "not system and not ($(ELSEWHERE))" -n auto --dist loadfile
+	$(PYTEST) tests -m "system and not ($(ELSEWHERE))"
 
 .PHONY: balancers
 balancers: $(VENV)/.with-test ## The fleet behind nginx and HAProxy, with the files of deploy/
@@ -27,6 +29,10 @@ balancers: $(VENV)/.with-test ## The fleet behind nginx and HAProxy, with the fi
 .PHONY: browser
 browser: $(VENV)/.with-test ## The example's page in Debian's Chromium
 	$(PYTEST) tests -m browser
+
+.PHONY: npm
+npm: $(VENV)/.with-test tests/npm/node_modules ## Clients of npm that aren't ours, in Node
+	$(PYTEST) tests -m npm
 
 .PHONY: debian
 debian: $(VENV)/.with-test ## The store, the workers and the edges against the Redis at ORBIT_TEST_REDIS_URL
@@ -64,6 +70,10 @@ check: test lint types imports wheel ## All that needs no Debian package
 .PHONY: clean
 clean: ## Remove what was made
 	rm -rf $(VENV) build dist
+
+tests/npm/node_modules: tests/npm/package-lock.json
+	cd tests/npm && npm ci --no-audit --no-fund
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -41,7 +41,9 @@ class EndedEarly(Exception):
 class Process:
     """One process and what it printed. `lines` holds the newest lines of both streams; `said` those of stderr alone."""
 
-    def __init__(self, name: str, command: list[str], env: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self, name: str, command: list[str], env: Mapping[str, str], folder: Path, *, listens: bool = False
+    ) -> None:
         self.name = name
         self.command = command
         self.lines: deque[str] = deque(maxlen=2000)
@@ -50,6 +52,7 @@ class Process:
         self.ready_line = ""
         self._env = dict(env)
         self._folder = folder
+        self._stdin = asyncio.subprocess.PIPE if listens else asyncio.subprocess.DEVNULL
         self._ready = asyncio.Event()
         self._heard = asyncio.Event()
         self._reading: list[asyncio.Task[None]] = []
@@ -58,7 +61,7 @@ class Process:
     async def start(self) -> None:
         self.process = await asyncio.create_subprocess_exec(
             *self.command,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=self._stdin,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=self._env,
@@ -97,6 +100,12 @@ class Process:
                 task.cancel()
             await asyncio.gather(ended, ready, return_exceptions=True)
         return self
+
+    def hear(self, line: str) -> None:
+        """Type a line into it."""
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n".encode())
 
     async def says(self, text: str) -> str:
         """Wait until it has printed a line with `text`; returns that line."""
@@ -202,12 +211,16 @@ class Stage:
 
     # ---- starting
 
-    async def spawn(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> Process:
-        """Start any command; returns at once."""
+    async def spawn(
+        self, name: str, *command: str, env: Mapping[str, str] | None = None, listens: bool = False
+    ) -> Process:
+        """Start any command; returns at once. `listens`: it can be typed to."""
         self._count += 1
         base = {key: value for key, value in os.environ.items() if not key.startswith("ORBIT_")}
         base |= {"PYTHONUNBUFFERED": "1", "_ORBIT_PARENT": str(os.getpid())}
-        process = Process(f"{name}{self._count}", list(command), base | dict(env or {}), self.folder)
+        process = Process(
+            f"{name}{self._count}", list(command), base | dict(env or {}), self.folder, listens=listens
+        )
         self.processes.append(process)
         await process.start()
         return process
