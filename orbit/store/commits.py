@@ -48,6 +48,10 @@ def encode(commit: t.Commit, snapshots_kept: int, grace_ms: int) -> list[Argumen
         [(name,) for name in commit.forgotten],
         commit.told,
         commit.barred,
+        commit.timers,
+        [(member,) for member in commit.dropped_timers],
+        commit.outbox,
+        [(field,) for field in commit.taken],
     )
     for items in lists:
         arguments.append(len(items))

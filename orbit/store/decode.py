@@ -95,6 +95,42 @@ def inbox_entry(raw: Raw) -> t.InboxEntry:
     )
 
 
+def _incoming(raw: Raw) -> t.Incoming:
+    fields = pairs(raw[1])
+    match fields.get(b"k"):
+        case b"t":
+            return t.FiredTimer(InboxId(raw[0].decode()), fields[b"f"].decode())
+        case b"c":
+            return t.ChildEnd(InboxId(raw[0].decode()), fields[b"f"].decode(), packed_outcome(fields[b"d"]))
+    return inbox_entry(raw)
+
+
+def pack_outcome(ended: t.Outcome) -> bytes:
+    """An outcome as it stands in a parent's inbox."""
+    error = (ended.error.type, ended.error.message) if ended.error else None
+    packed: bytes = msgpack.packb((ended.status, ended.result, error))
+    return packed
+
+
+def packed_outcome(packed: bytes) -> t.Outcome:
+    state, result, error = msgpack.unpackb(packed)
+    return t.Outcome(state, result, Failure(*error) if error else None)
+
+
+def outcome(state: bytes, result: bytes | None, kind: bytes | None, message: bytes | None) -> t.Outcome:
+    return t.Outcome(status(state), result or None, failure(kind, message))
+
+
+def parent(raw: bytes | None) -> t.Parent | None:
+    """As `parent_text` writes it."""
+    tx, _, key = text(raw).partition(" ")
+    return t.Parent(TxId(tx), key) if tx else None
+
+
+def parent_text(one: t.Parent | None) -> str:
+    return f"{one.tx} {one.key}" if one else ""
+
+
 def work(reply: Raw) -> t.Work | t.Missing:
     if reply[0] == b"missing":
         return t.Missing()
@@ -103,7 +139,7 @@ def work(reply: Raw) -> t.Work | t.Missing:
         number=int(number),
         epoch=Epoch(epoch.decode()),
         cancel=optional(cancel),
-        messages=tuple(inbox_entry(item) for item in messages),
+        incoming=tuple(map(_incoming, messages)),
         more=more == b"1",
         changes=tuple(
             t.SessionChange(PublicName(name.decode()), text(place), optional(known), optional(subject))
@@ -125,7 +161,7 @@ def loaded(reply: Raw) -> t.Loaded | t.Fenced | t.Vanished:
         return t.Vanished()
     if reply[0] == b"fenced":
         return t.Fenced()
-    number, head, returned, passes, attempts, crashes, cancel, keep, note = reply[1]
+    number, head, returned, passes, attempts, crashes, cancel, keep, note, of, lineage = reply[1]
     snapshot_id, snapshot = reply[2][0], pairs(reply[2][1])
     return t.Loaded(
         number=int(number),
@@ -142,7 +178,11 @@ def loaded(reply: Raw) -> t.Loaded | t.Fenced | t.Vanished:
         cancel=optional(cancel),
         keep_updates=int(keep),
         noted=InboxId(note.decode()) if note else None,
-        wake_in_ms=int(reply[5]) if reply[5] is not None else None,
+        timers={name.decode(): int(ms) if int(ms) >= 0 else None for name, ms in pairs(reply[5]).items()},
+        children=tuple(field for field in map(text, reply[6]) if field.startswith("s/")),
+        parent=parent(of),
+        lineage=text(lineage),
+        elapsed_ms=int(reply[7]),
     )
 
 
@@ -181,7 +221,41 @@ def transaction(tx: bytes, meta: dict[bytes, bytes]) -> t.Transaction:
         error=failure(meta.get(b"error_type"), meta.get(b"error_message")),
         trace=text(meta.get(b"trace")) or None,
         cancel_reason=optional(meta.get(b"cancel")),
+        waits=text(meta.get(b"waits")) or None,
+        parent=of.tx if (of := parent(meta.get(b"parent"))) else None,
     )
+
+
+def outbox(reply: Raw) -> t.Outbox | t.Missing:
+    if reply[0] == b"missing":
+        return t.Missing()
+    number, state, result, kind, message, of, raw = reply[1:]
+    fields = tuple(map(text, raw))
+    return t.Outbox(
+        number=int(number),
+        outcome=outcome(state, result, kind, message),
+        parent=parent(of),
+        children=tuple(field for field in fields if field.startswith("s/")),
+        cancels="x" in fields,
+        fields=fields,
+    )
+
+
+def due(reply: Raw) -> t.DueAnswer:
+    now, next_ms, done, removable, undelivered, fires, admitted = reply
+    return t.DueAnswer(
+        now_ms=int(now),
+        next_ms=int(next_ms) if next_ms != b"-1" else None,
+        done=done,
+        removable=ids(removable),
+        undelivered=ids(undelivered),
+        fires=tuple((name.decode(), int(at)) for name, at in fires),
+        admitted=ids(admitted),
+    )
+
+
+def ids(raw: Raw) -> tuple[TxId, ...]:
+    return tuple(TxId(one.decode()) for one in raw)
 
 
 def wake(partition: int, payload: bytes) -> t.ReadyWake | t.DueWake:

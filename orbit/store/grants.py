@@ -39,7 +39,7 @@ class Grants(StorePart):
 
     async def load(self, tx: TxId, epoch: Epoch) -> t.Loaded | t.Fenced | t.Vanished:
         """All that a worker needs to go on with a transaction, read in one instant under its grant, in `load.lua`."""
-        return decode.loaded(await self._link.run(script.LOAD, self._keys.both(tx), tx, epoch))
+        return decode.loaded(await self._link.run(script.LOAD, (self._keys.transaction(tx),), epoch))
 
     async def read_work(self, tx: TxId, after: InboxId | None, limit: int) -> t.Work | t.Missing:
         """What waits for the owner: messages after the one it saw last, and sessions' changes; in `work.lua`."""
@@ -65,20 +65,22 @@ class Grants(StorePart):
 
     async def release(
         self, tx: TxId, epoch: Epoch, number: int, last_seen: InboxId | None, *,
-        idle: bool, wake_in_ms: int | None = None,
+        idle: bool, waits_for: str | None = None, timers: Sequence[tuple[str, int]] = (),
     ) -> t.Released | t.Fenced | t.Vanished:
         """Hand over (`idle=False`: ready at once) or put to sleep (idle, unless something waits: then ready).
 
         Args:
             number: The last commit that the worker knows of; where Redis is at another one, it is ready at once.
-            wake_in_ms: Not before this long (the backoff of a retry). An idle one is woken before by a message.
+            waits_for: The limit whose permit it waits for: as idle, but `pending`.
+            timers: Times at which it wakes, beside those that it has: member and ms from now. A message wakes it before.
 
         Raises:
             OutcomeUnknown: The connection broke. Releasing again is safe. Atomic in `release.lua`.
         """
         reply = await self._link.run(
-            script.RELEASE, self._keys.both(tx), tx, epoch, number, last_seen or "", "1" if idle else "",
-            "" if wake_in_ms is None else max(0, wake_in_ms),
+            script.RELEASE, self._keys.both(tx), tx, epoch, number, last_seen or "",
+            "waits" if waits_for is not None else "idle" if idle else "", waits_for or "",
+            *(part for member, ms in timers for part in (member, max(0, ms))),
         )
         if reply[0] == b"vanished":
             return t.Vanished()
@@ -87,19 +89,25 @@ class Grants(StorePart):
         return t.Released("idle" if reply[1] == b"idle" else "pending")
 
     async def due(self, partition: int, limit: int = 100) -> t.DueAnswer:
-        """Make ready what has an expired lease or is to wake, in `due.lua`. Calling it twice, even at once, is safe."""
-        next_ms, done, *removable = await self._link.run(
-            script.DUE, self._keys.whole(partition), max(1, limit), RECENT_MS
-        )
-        return t.DueAnswer(
-            next_ms=int(next_ms) if next_ms != b"-1" else None,
-            removable=tuple(TxId(tx.decode()) for tx in removable),
-            done=done,
+        """Make ready what has an expired lease or is to wake, and say what is left to do; in `due.lua`.
+
+        Calling it twice, even at once, is safe.
+        """
+        return decode.due(
+            await self._link.run(script.DUE, self._keys.whole(partition), max(1, limit), RECENT_MS, digits(18))
         )
 
-    async def remove(self, tx: TxId) -> bool:
-        """Remove an ended transaction past its retention, whole; whether it was. Atomic in `remove.lua`."""
-        return bool(await self._link.run(script.REMOVE, self._keys.both(tx), tx))
+    async def remove(self, tx: TxId, *, taken: bool = False) -> bool | None:
+        """Remove an ended transaction past its retention, whole; whether it was. Atomic in `remove.lua`.
+
+        Args:
+            taken: Its parent has taken its end, or is gone.
+
+        Returns:
+            None: It is a child whose parent is to be asked first.
+        """
+        answer = await self._link.run(script.REMOVE, self._keys.both(tx), tx, "1" if taken else "")
+        return None if answer == 2 else bool(answer)
 
     async def has_ready(self, partition: int, specs: Sequence[t.Spec]) -> bool:
         """Whether something of these specs waits for a worker."""

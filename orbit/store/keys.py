@@ -3,9 +3,10 @@
 A transaction's keys carry the hash tag of its partition, so that one script can touch them all, on a cluster too:
 
     <ns>:{<tag>}:t:<id>   a transaction; suffixes :log :snap :names :inbox :sess :changes :outbox :conn :seen :keys
-                          :view, channel :live
+                          :timers :view, channel :live
     <ns>:{<tag>}:p        a partition; suffixes :ready:<queue>:<state>:<version> :due :index :recent :places:<edge>
-                          :claims:<worker>:<request>, channels :wake :w:<worker>
+                          :claims:<worker>:<request> :schedules :fires :limit:<name> :held:<name> :waiting:<name>,
+                          channels :wake :w:<worker>
     <ns>:deployment :states :workers :edges, and the channel <ns>:e:<edge>
 """
 
@@ -86,6 +87,10 @@ class Keys(Registers):
 
     def partition_of(self, tx: TxId) -> int:
         return partition_of(tx, self.partitions)
+
+    def partition_named(self, name: str) -> int:
+        """The partition of what isn't a transaction: a limit, a schedule."""
+        return crc32(name.encode()) % self.partitions
 
     def transaction(self, tx: TxId) -> str:
         return f"{self._prefixes[self.partition_of(tx)]}t:{tx}"

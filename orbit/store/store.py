@@ -21,10 +21,13 @@ from orbit.store.commits import Commits
 from orbit.store.edges import Edges
 from orbit.store.grants import Grants
 from orbit.store.keys import Keys
+from orbit.store.limits import Permits
 from orbit.store.link import Link
 from orbit.store.listing import Listing
 from orbit.store.logs import Logs
+from orbit.store.outboxes import Outboxes
 from orbit.store.registry import Registry
+from orbit.store.schedules import Schedules
 from orbit.store.sessions import Sessions
 from orbit.store.transactions import Transactions
 
@@ -32,7 +35,7 @@ _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 2.0
 
 
-class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Registry, Edges):
+class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Permits, Schedules, Registry, Edges):
     """One deployment in one Redis. Its verbs stand in the classes that it is made of."""
 
     partitions: int

@@ -25,12 +25,12 @@ class Transactions(StorePart):
         reply = await self._link.run(
             script.START, self._keys.both(new.tx), new.tx, new.state, new.version, new.queue, new.fields,
             new.body_digest, "1" if new.connection_hooks else "", max(1, new.keep_updates),
-            milliseconds(new.retain_s), milliseconds(new.delay_s), priority, digits(3),
+            milliseconds(new.retain_s), milliseconds(new.delay_s), "" if new.at_ms is None else new.at_ms, priority,
+            decode.parent_text(new.parent), new.lineage or new.state, digits(3),
         )
-        answers: dict[bytes, type[t.Started] | type[t.Existed] | type[t.Taken]] = {
-            b"started": t.Started, b"existed": t.Existed, b"taken": t.Taken,
-        }
-        return answers[reply[0]](new.tx)
+        if reply[0] == b"existed":
+            return t.Existed(new.tx, decode.outcome(*reply[1:5]))
+        return t.Started(new.tx) if reply[0] == b"started" else t.Taken(new.tx)
 
     async def append(
         self, tx: TxId, message: t.NewMessage

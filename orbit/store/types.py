@@ -62,7 +62,29 @@ class NewTransaction:
     keep_updates: int
     retain_s: float
     delay_s: float = 0.0
+    at_ms: int | None = None
+    """Not before this time of the server's clock, in ms since 1970; it goes before `delay_s`."""
     priority: int = 0
+    parent: Parent | None = None
+    lineage: str = ""
+    """The names of the States from the first ancestor down to this one, with `/` between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """Whose child a transaction is: the parent, and under which key it knows the child."""
+
+    tx: TxId
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a transaction ended. `result` is packed."""
+
+    status: Status
+    result: bytes | None = None
+    error: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +94,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Existed:
-    """The same start was done before; nothing was changed."""
+    """The same start was done before; nothing was changed. `outcome`: how it stands by now."""
 
     tx: TxId
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +210,26 @@ class InboxEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class FiredTimer:
+    """A timer of `set_timer` that is due. It counts only if `member` still is what its name stands for."""
+
+    id: InboxId
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnd:
+    """How a child ended. `field` is where it stands in the outbox."""
+
+    id: InboxId
+    field: str
+    outcome: Outcome
+
+
+Incoming = InboxEntry | FiredTimer | ChildEnd
+
+
+@dataclass(frozen=True, slots=True)
 class SessionChange:
     """A session whose place (`""`: detached) isn't the one that the State was told (`""`: gone; None: never told)."""
 
@@ -200,14 +243,14 @@ class SessionChange:
 class Work:
     """What waits for a transaction's owner, read in one instant.
 
-    `told`: for each session of a message here, the place that the State was told last (None: never).
+    `incoming`: messages, timers and ends of children, in order. `told`: for each session of a message here, the place that the State was told last (None: never).
     `changes` are those that are due; `next_change_ms`: in how many ms another one will be.
     """
 
     number: int
     epoch: Epoch
     cancel: str | None
-    messages: tuple[InboxEntry, ...]
+    incoming: tuple[Incoming, ...]
     more: bool
     changes: tuple[SessionChange, ...]
     next_change_ms: int | None
@@ -263,8 +306,14 @@ class Loaded:
     cancel: str | None
     keep_updates: int
     noted: InboxId | None
-    wake_in_ms: int | None = None
-    """In how many ms it was to wake by itself (the backoff of a retry), where something else made it ready before."""
+    timers: dict[str, int | None]
+    """By member: in how many ms, None for one that stands in the inbox."""
+    children: tuple[str, ...]
+    """The outbox's fields of children whose end hasn't been taken."""
+    parent: Parent | None
+    lineage: str
+    elapsed_ms: int
+    """Since it was claimed for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +379,8 @@ class Commit:
         attempts: Sets the count of failed attempts of `run`.
         run_returned / passes: `run` has returned / was restarted so many times; None: as before.
         note: The message that an isolated process begins (`""`: none); None: as before.
+        timers / dropped_timers: Times, as (member, ms from now) / what counts no more.
+        outbox / taken: What is to be done elsewhere, as (field, value) / fields of children whose end this turn took.
         lease_ms: How long the lease is extended from now; 0: as it is.
     """
 
@@ -350,6 +401,10 @@ class Commit:
     run_returned: bool | None = None
     passes: int | None = None
     note: str | None = None
+    timers: tuple[tuple[str, int], ...] = ()
+    dropped_timers: tuple[str, ...] = ()
+    outbox: tuple[tuple[str, bytes], ...] = ()
+    taken: tuple[str, ...] = ()
     end: NewEnd | None = None
     lease_ms: int = 0
 
@@ -425,11 +480,62 @@ class NotFailed:
 
 @dataclass(frozen=True, slots=True)
 class DueAnswer:
-    """`next_ms`: in how many ms the partition next needs `due`, None for never. `removable`: past their retention."""
+    """What `due` found, and what is left to its caller.
 
+    Attributes:
+        now_ms: The server's clock.
+        next_ms: In how many ms the partition next needs `due`, None for never.
+        removable: Past their retention.
+        undelivered: Something is in their outbox.
+        fires: Schedules by name, and when each was to fire.
+        admitted: Got a permit, and are to be roused.
+    """
+
+    now_ms: int
     next_ms: int | None
-    removable: tuple[TxId, ...]
     done: int
+    removable: tuple[TxId, ...] = ()
+    undelivered: tuple[TxId, ...] = ()
+    fires: tuple[tuple[str, int], ...] = ()
+    admitted: tuple[TxId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """What a transaction wants done elsewhere. `parent`: to be told of its end. `children`: fields of their starts."""
+
+    number: int
+    outcome: Outcome
+    parent: Parent | None
+    children: tuple[str, ...]
+    cancels: bool
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit for the whole fleet. `most` at a time (0: any number); `gap_ms` between two that begin (0: none)."""
+
+    name: str
+    most: int = 0
+    gap_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """`held`: the asker has a permit. `admitted`: others that got one meanwhile, and are to be roused."""
+
+    held: bool
+    admitted: tuple[TxId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """A schedule as it is kept: its record's text, and when it fires next, in ms."""
+
+    name: str
+    record: str
+    next_ms: int
 
 
 # ---- looking
@@ -460,6 +566,9 @@ class Transaction:
     error: Failure | None
     trace: str | None
     cancel_reason: str | None
+    waits: str | None = None
+    """The limit that it waits for."""
+    parent: TxId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ SPEC = t.Spec("default", "Demo", 1)
 ANN = PublicName("ann-public-name-000000")
 BOB = PublicName("bob-public-name-000000")
 LEASE_MS = 600_000
+NEVER = 9e15
+"""The time of a timer that stands in the inbox."""
 Answer = TypeVar("Answer")
 
 
@@ -119,6 +121,11 @@ class House:
         key = self.store.keys.partition(self.store.partition_of(tx)) + ":due"
         return {name: at for name, at in await self.redis.zrange(key, 0, -1, withscores=True) if tx.encode() in name}
 
+    async def loaded(self, grant: t.Grant) -> t.Loaded:
+        loaded = await self.store.load(grant.tx, grant.epoch)
+        assert isinstance(loaded, t.Loaded)
+        return loaded
+
     async def session(self, tx: TxId, session: PublicName = ANN) -> dict[str, bytes]:
         """A session's row."""
         rows = await self.redis.hgetall(self.store.keys.transaction(tx) + ":sess")
@@ -140,7 +147,13 @@ class House:
         """Make the server's clock pass what is due: the due time is set back instead."""
         key, member = self.store.keys.partition(self.store.partition_of(tx)) + ":due", f"{kind}:{tx}"
         assert await self.redis.zscore(key, member) is not None
-        await self.redis.zadd(key, {member: await self.now_ms() - 1})
+        past = await self.now_ms() - 1
+        await self.redis.zadd(key, {member: past})
+        timers = self.store.keys.transaction(tx) + ":timers"
+        if kind == "t":
+            for name, at in await self.redis.zrange(timers, 0, -1, withscores=True):
+                if at < NEVER:
+                    await self.redis.zadd(timers, {name: past})
 
     async def expire_lease(self, tx: TxId) -> None:
         """As if the lease had run out."""

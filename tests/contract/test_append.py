@@ -61,7 +61,7 @@ async def test_a_message_is_stored_with_what_is_known_of_its_sender(house: House
     await house.store.attach(grant.tx, ANN, place(), "ann")
     await house.send(grant.tx, 1, place=place())
     await house.send(grant.tx, 1, BOB)
-    first, second = (await house.work(grant.tx)).messages
+    first, second = (await house.work(grant.tx)).incoming
     assert (first.session, first.mid, first.subject, first.place, first.data) == (ANN, 1, "ann", "e1/c1/1", b"data")
     assert (second.session, second.mid, second.subject, second.place) == (BOB, 1, None, "")
 
@@ -69,7 +69,7 @@ async def test_a_message_is_stored_with_what_is_known_of_its_sender(house: House
 async def test_a_message_without_a_session(house: House) -> None:
     grant = await house.run()
     assert await house.store.append(grant.tx, t.NewMessage(bytes(range(256)), subject="ann")) == t.Stored(False, 0)
-    (message,) = (await house.work(grant.tx)).messages
+    (message,) = (await house.work(grant.tx)).incoming
     assert (message.session, message.mid, message.subject, message.data) == (None, None, "ann", bytes(range(256)))
 
 
@@ -123,7 +123,7 @@ async def test_a_message_is_announced(house: House) -> None:
     heard = await Heard.of(house)
     await house.send(grant.tx, 1)
     assert await heard.since() == [t.OwnerNudge(grant.tx, "message")]
-    (message,) = (await house.work(grant.tx)).messages
+    (message,) = (await house.work(grant.tx)).incoming
     await house.commit(grant, consumed=(message.id,))
     await house.store.release(grant.tx, grant.epoch, 1, message.id, idle=True)
     await heard.since()

@@ -58,7 +58,7 @@ async def test_a_delayed_start_is_cancelled_at_once(house: House) -> None:
     assert set(await house.due_members(tx)) == {f"r:{tx}".encode()}
 
 
-@covers("cancel", "running or idle", "set before")
+@covers("cancel", "running, idle, or waits", "set before")
 async def test_a_running_one_is_flagged_and_its_owner_told(house: House) -> None:
     grant = await house.run()
     heard = await Heard.of(house)
@@ -87,7 +87,7 @@ async def test_an_idle_one_is_woken(house: House) -> None:
 @covers("cancel", "pending")
 async def test_one_that_waits_for_its_retry_is_woken(house: House) -> None:
     grant = await house.run()
-    await house.store.release(grant.tx, grant.epoch, 0, None, idle=False, wake_in_ms=60_000)
+    await house.store.release(grant.tx, grant.epoch, 0, None, idle=False, timers=(("r", 60_000),))
     assert await house.store.cancel(grant.tx, "why") == t.CancelSet("pending")
     assert await house.is_ready(grant.tx)
     assert await house.due_members(grant.tx) == {}

@@ -102,25 +102,16 @@ async def test_what_should_not_be_ready_is_not_granted(house: House) -> None:
     assert not await house.is_ready(running.tx)
 
 
-@covers("claim", "wake time passed")
-async def test_a_wake_time_that_passed_goes_with_the_claim(house: House) -> None:
-    grant = await house.run()
-    await house.store.release(grant.tx, grant.epoch, 0, None, idle=True, wake_in_ms=60_000)
-    await house.pass_due(grant.tx, "t")
-    await house.send(grant.tx, 1)
-    await house.claim_one(grant.tx)
-    assert set(await house.due_members(grant.tx)) == {f"l:{grant.tx}".encode()}
-
-
 async def test_a_wake_time_that_lies_ahead_is_told_with_the_load(house: House) -> None:
     grant = await house.run()
-    await house.store.release(grant.tx, grant.epoch, 0, None, idle=True, wake_in_ms=60_000)
+    await house.store.release(grant.tx, grant.epoch, 0, None, idle=True, timers=(("r", 60_000),))
     await house.send(grant.tx, 1)
     again = await house.claim_one(grant.tx)
     loaded = await house.store.load(again.tx, again.epoch)
     assert isinstance(loaded, t.Loaded)
-    assert loaded.wake_in_ms is not None
-    assert 0 < loaded.wake_in_ms <= 60_000
+    left_ms = loaded.timers["r"]
+    assert left_ms is not None
+    assert 0 < left_ms <= 60_000
 
 
 async def test_no_more_than_there_is_room_for_and_fair_between_sets(house: House) -> None:

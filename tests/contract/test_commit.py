@@ -13,12 +13,6 @@ from tests.contract.house import ANN, BOB, LEASE_MS, SPEC, Heard, House, place
 covers = pytest.mark.covers
 
 
-async def loaded(house: House, grant: t.Grant) -> t.Loaded:
-    answer = await house.store.load(grant.tx, grant.epoch)
-    assert isinstance(answer, t.Loaded)
-    return answer
-
-
 # ---- refusals
 
 
@@ -78,12 +72,12 @@ async def test_rewound_by_a_consumed_entry(house: House) -> None:
     grant = await house.run()
     then = await house.keyspace()
     await house.send(grant.tx, 1)
-    (message,) = (await house.work(grant.tx)).messages
+    (message,) = (await house.work(grant.tx)).incoming
     await house.rewind(then)
     assert await house.refused(house.commit(grant, consumed=(message.id,))) == t.Rewound()
     await house.send(grant.tx, 1, data=b"another message at the same place")
     assert await house.refused(house.commit(grant, consumed=(message.id,))) == t.Rewound()
-    (other,) = (await house.work(grant.tx)).messages
+    (other,) = (await house.work(grant.tx)).incoming
     assert await house.refused(house.commit(grant, consumed=(other.id, message.id))) == t.Rewound()
     assert isinstance(await house.commit(grant, consumed=(other.id,)), t.Done)
 
@@ -144,7 +138,7 @@ async def test_bytes_are_kept_as_they_are(house: House) -> None:
     (entry,) = await house.log(grant.tx)
     assert isinstance(entry, UpdateEntry)
     assert entry.data == data
-    assert (await loaded(house, grant)).snapshot.fields == bytes(range(256))
+    assert (await house.loaded(grant)).snapshot.fields == bytes(range(256))
 
 
 @covers("commit", "snapshot", "view", "named", "counted", "noted")
@@ -155,14 +149,16 @@ async def test_all_that_a_turn_can_leave(house: House) -> None:
         names=(("a", b"\x00"), ("b", b"2")), attempts=2, run_returned=True, passes=3, note="1-2",
     )
     head = Cursor(1, grant.epoch)
-    after = await loaded(house, grant)
+    after = await house.loaded(grant)
     assert after == t.Loaded(
         number=1, head=head, snapshot=t.Snapshot(2, b'{"n":1}', 1, head), view_head=head,
         names={"a": b"\x00", "b": b"2"}, run_returned=True, passes=3, attempts=2, crashes=0, cancel=None,
-        keep_updates=1_000, noted=InboxId("1-2"),
+        keep_updates=1_000, noted=InboxId("1-2"), timers={}, children=(), parent=None, lineage="Demo",
+        elapsed_ms=after.elapsed_ms,
     )
+    assert 0 <= after.elapsed_ms < 60_000
     await house.commit(grant, 1, note="", run_returned=False, attempts=0)
-    after = await loaded(house, grant)
+    after = await house.loaded(grant)
     assert (after.noted, after.run_returned, after.attempts, after.passes) == (None, False, 0, 3)
 
 
@@ -171,7 +167,7 @@ async def test_names_are_forgotten(house: House) -> None:
     grant = await house.run()
     await house.commit(grant, names=(("a", b"1"), ("b", b"2")))
     await house.commit(grant, 1, names=(("c", b"3"),), forgotten=("a", "never there"))
-    assert (await loaded(house, grant)).names == {"b": b"2", "c": b"3"}
+    assert (await house.loaded(grant)).names == {"b": b"2", "c": b"3"}
 
 
 @covers("commit", "progressed")
@@ -181,20 +177,20 @@ async def test_progress_sets_the_counts_back(house: House) -> None:
     await house.due(grant.tx)
     grant = await house.claim_one(grant.tx)
     await house.commit(grant, attempts=1)
-    before = await loaded(house, grant)
+    before = await house.loaded(grant)
     await house.write(grant, 1, b"a bare update is no progress")
     assert (before.attempts, before.crashes) == (1, 1) == (
-        (after := await loaded(house, grant)).attempts, after.crashes
+        (after := await house.loaded(grant)).attempts, after.crashes
     )
     await house.commit(grant, 2, progressed=True)
-    assert ((after := await loaded(house, grant)).attempts, after.crashes) == (0, 0)
+    assert ((after := await house.loaded(grant)).attempts, after.crashes) == (0, 0)
 
 
 async def test_the_newest_few_snapshots_are_kept(house: House) -> None:
     grant = await house.run()
     for number in range(6):
         await house.commit(grant, number, snapshot=b"%d" % number)
-    assert (await loaded(house, grant)).snapshot.fields == b"5"
+    assert (await house.loaded(grant)).snapshot.fields == b"5"
     assert await house.redis.xlen(house.store.keys.transaction(grant.tx) + ":snap") == 3
 
 
@@ -214,10 +210,10 @@ async def test_messages_are_consumed(house: House) -> None:
     for mid in (1, 2):
         await house.send(grant.tx, mid)
     await house.store.append(grant.tx, t.NewMessage(b"no session"))
-    first, second, third = (await house.work(grant.tx)).messages
+    first, second, third = (await house.work(grant.tx)).incoming
     assert (await house.session(grant.tx))["n"] == b"2"
     assert (await house.commit(grant, consumed=(first.id, third.id))) == t.Done(1, Cursor(0, Epoch("")), None, True)
-    assert [message.id for message in (await house.work(grant.tx)).messages] == [second.id]
+    assert [message.id for message in (await house.work(grant.tx)).incoming] == [second.id]
     assert (await house.session(grant.tx))["n"] == b"1"
     assert (await house.commit(grant, 1, consumed=(second.id,))).unread is False  # type: ignore[union-attr]
     assert await house.session(grant.tx) == {"m": b"2"}
@@ -350,7 +346,7 @@ async def test_the_end_is_the_last_of_three(house: House) -> None:
     await house.send(grant.tx, 1, BOB)
     await house.store.append(grant.tx, t.NewMessage(b"no session"))
     await house.store.append(grant.tx, t.NewMessage(b"a session, and no number", ANN))
-    first = (await house.work(grant.tx)).messages[0]
+    first = (await house.work(grant.tx)).incoming[0]
     answer = await house.commit(
         grant, entries=(t.NewUpdate(b"last"),), consumed=(first.id,), names=(("a", b"1"),),
         end=t.NewEnd("finished", b"result"),

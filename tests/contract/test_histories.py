@@ -115,7 +115,7 @@ class Storm:
         if actor is not None and not actor.under_way:
             work = await self.house.work(self.tx, actor.last, 2)
             if work.epoch == actor.grant.epoch:
-                actor.unread.extend(work.messages)
+                actor.unread.extend(work.incoming)
                 actor.last = actor.unread[-1].id if actor.unread else actor.last
 
     def next_commit(self, actor: Actor) -> t.Commit:
@@ -206,7 +206,7 @@ class Storm:
                     break
                 actor = self.actors[worker]
                 work = await self.house.work(self.tx)
-                if not work.messages and not actor.under_way:
+                if not work.incoming and not actor.under_way:
                     released = await self.house.store.release(
                         self.tx, actor.grant.epoch, actor.number, actor.last, idle=True
                     )
@@ -215,7 +215,7 @@ class Storm:
                 else:
                     await self.read()
                     await self.turn()
-        assert (await self.house.work(self.tx)).messages == ()
+        assert (await self.house.work(self.tx)).incoming == ()
         row = await self.house.session(self.tx)
         transaction = await self.house.store.get(self.tx)
         assert transaction is not None

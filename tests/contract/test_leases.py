@@ -140,7 +140,7 @@ async def test_another_s_is_not_released(house: House) -> None:
     assert await house.refused(release(house, ended)) == t.Fenced()
 
 
-@covers("release", "asleep", "quiet")
+@covers("release", "asleep", "quiet", "nothing to wake for")
 @covers("release", "released before")
 async def test_what_has_nothing_to_do_sleeps(house: House) -> None:
     grant = await house.run()
@@ -166,7 +166,7 @@ async def test_a_hand_over_is_ready_at_once(house: House) -> None:
 @covers("release", "another number")
 async def test_another_number_is_a_rewind_and_ready_at_once(house: House) -> None:
     grant = await house.run()
-    assert await release(house, grant, 1, wake_in_ms=60_000) == t.Released("pending")
+    assert await release(house, grant, 1, timers=(("r", 60_000),)) == t.Released("pending")
     assert await house.is_ready(grant.tx)
 
 
@@ -184,7 +184,7 @@ async def test_a_message_that_was_not_seen_wakes(house: House) -> None:
     await house.send(grant.tx, 1)
     assert await release(house, grant) == t.Released("pending")
     again = await house.claim_one(grant.tx)
-    (first,) = (await house.work(again.tx)).messages
+    (first,) = (await house.work(again.tx)).incoming
     assert await release(house, again, last=first.id) == t.Released("idle"), "it was seen: it waits for a later turn"
     await house.send(grant.tx, 2)
     third = await house.claim_one(grant.tx)
@@ -195,7 +195,7 @@ async def test_another_message_at_the_place_of_the_last_one_wakes(house: House) 
     grant = await house.run()
     then = await house.keyspace()
     await house.send(grant.tx, 1)
-    (first,) = (await house.work(grant.tx)).messages
+    (first,) = (await house.work(grant.tx)).incoming
     await house.rewind(then)
     await house.send(grant.tx, 1, data=b"other")
     assert await release(house, grant, last=first.id) == t.Released("pending")
@@ -215,11 +215,12 @@ async def test_a_change_wakes_when_it_is_due(house: House) -> None:
     assert due == f"t:{grant.tx}".encode()
 
 
-@covers("release", "waits in due")
+@covers("release", "timer")
+@covers("lib/timers", "wakes by then")
 async def test_a_wake_time(house: House) -> None:
     grant = await house.run()
     heard = await Heard.of(house)
-    assert await release(house, grant, wake_in_ms=60_000) == t.Released("idle")
+    assert await release(house, grant, timers=(("r", 60_000),)) == t.Released("idle")
     assert await heard.since() == [t.DueWake(house.store.partition_of(grant.tx), 60_000)]
     await heard.close()
     await house.pass_due(grant.tx, "t")
@@ -228,19 +229,9 @@ async def test_a_wake_time(house: House) -> None:
     assert await house.is_ready(grant.tx)
 
 
-async def test_a_hand_over_with_a_wake_time_waits_whatever_comes(house: House) -> None:
-    grant = await house.run()
-    assert await release(house, grant, idle=False, wake_in_ms=60_000) == t.Released("pending")
-    await house.send(grant.tx, 1)
-    assert not await house.is_ready(grant.tx)
-    await house.pass_due(grant.tx, "t")
-    await house.due(grant.tx)
-    assert await house.is_ready(grant.tx)
-
-
 async def test_a_wake_time_that_is_now(house: House) -> None:
     grant = await house.run()
-    assert await release(house, grant, wake_in_ms=0) == t.Released("pending")
+    assert await release(house, grant, timers=(("r", 0),)) == t.Released("pending")
     assert await house.is_ready(grant.tx)
 
 
@@ -261,7 +252,8 @@ async def test_due_says_when_it_is_needed_next(house: House) -> None:
     assert answer.next_ms is not None
     assert 50_000 < answer.next_ms <= 60_000
     await house.pass_due(tx, "t")
-    assert await house.due(tx) == t.DueAnswer(None, (), 1)
+    answer = await house.due(tx)
+    assert (answer.next_ms, answer.done) == (None, 1)
 
 
 async def test_due_does_no_more_than_asked_for(house: House) -> None:
@@ -270,7 +262,8 @@ async def test_due_does_no_more_than_asked_for(house: House) -> None:
     mine = [tx for tx in txs if house.store.partition_of(tx) == partition]
     for tx in mine:
         await house.pass_due(tx, "t")
-    assert await house.store.due(partition, limit=1) == t.DueAnswer(0, (), 1)
+    answer = await house.store.due(partition, limit=1)
+    assert (answer.next_ms, answer.done) == (0, 1)
     assert (await house.store.due(partition)).done == len(mine) - 1
 
 
@@ -305,16 +298,17 @@ async def test_a_lease_of_what_does_not_run(house: House) -> None:
 
 async def test_a_wake_time_of_a_running_one_nudges_its_owner(house: House) -> None:
     grant = await house.run()
-    await release(house, grant, wake_in_ms=60_000)
+    await release(house, grant, timers=(("r", 60_000),))
     await house.send(grant.tx, 1)
     await house.claim_one(grant.tx)
     await house.pass_due(grant.tx, "t")
     heard = await Heard.of(house)
     await house.due(grant.tx)
-    assert await heard.since() == [t.OwnerNudge(grant.tx, "change")]
+    assert await heard.since() == [t.OwnerNudge(grant.tx, "timer")]
     await heard.close()
 
 
+@covers("due", "nothing to wake")
 async def test_a_wake_time_of_what_is_over_or_gone(house: House) -> None:
     grant = await house.run()
     await house.end(grant)
@@ -352,7 +346,8 @@ async def test_an_ended_one_is_removed_whole_after_its_retention(house: House) -
     assert left == set(empty)
 
     await house.redis.zadd(f"{partition}:due", {f"r:{grant.tx}": 1})
-    assert await house.due(grant.tx) == t.DueAnswer(None, (), 1)
+    answer = await house.due(grant.tx)
+    assert (answer.next_ms, answer.removable, answer.done) == (None, (), 1)
 
 
 async def test_due_forgets_commits_of_long_ago(house: House) -> None:

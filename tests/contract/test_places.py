@@ -190,7 +190,7 @@ async def test_a_wake_that_is_nearer_stays(house: House) -> None:
     grant = await house.run()
     await house.attach(grant.tx)
     await house.commit(grant, told=((ANN, str(place())),))
-    await house.store.release(grant.tx, grant.epoch, 1, None, idle=True, wake_in_ms=1_000)
+    await house.store.release(grant.tx, grant.epoch, 1, None, idle=True, timers=(("r", 1_000),))
     due = await house.due_members(grant.tx)
     await house.store.detach(grant.tx, ANN, place())
     assert await house.due_members(grant.tx) == due
@@ -224,7 +224,7 @@ async def test_a_session_is_freed_after_the_end_too(house: House) -> None:
 async def test_a_session_that_left_long_ago_is_forgotten(house: House) -> None:
     grant = await house.run(connection_hooks=False)
     await house.send(grant.tx, 1)
-    (message,) = (await house.work(grant.tx)).messages
+    (message,) = (await house.work(grant.tx)).incoming
     await house.commit(grant, consumed=(message.id,))
     assert await house.session(grant.tx) == {"m": b"1"}
     await house.attach(grant.tx, BOB)
@@ -244,7 +244,7 @@ async def test_a_session_with_an_unread_message_is_kept(house: House) -> None:
 async def test_a_session_that_is_connected_is_kept(house: House) -> None:
     grant = await house.run(connection_hooks=False)
     await house.send(grant.tx, 1)
-    (message,) = (await house.work(grant.tx)).messages
+    (message,) = (await house.work(grant.tx)).incoming
     await house.commit(grant, consumed=(message.id,))
     await house.attach(grant.tx)
     await house.attach(grant.tx, BOB)
@@ -256,7 +256,7 @@ async def test_a_detach_forgets_those_that_left_long_ago_too(house: House) -> No
     grant = await house.run(connection_hooks=False)
     await house.attach(grant.tx, BOB)
     await house.send(grant.tx, 1)
-    (message,) = (await house.work(grant.tx)).messages
+    (message,) = (await house.work(grant.tx)).incoming
     await house.commit(grant, consumed=(message.id,))
     await house.store.detach(grant.tx, BOB, place())
     assert await house.session(grant.tx) == {}
@@ -265,7 +265,7 @@ async def test_a_detach_forgets_those_that_left_long_ago_too(house: House) -> No
 async def test_a_barred_session_is_not_forgotten(house: House) -> None:
     grant = await house.run()
     await house.send(grant.tx, 1)
-    (message,) = (await house.work(grant.tx)).messages
+    (message,) = (await house.work(grant.tx)).incoming
     await house.commit(grant, consumed=(message.id,), barred=((ANN, "not you"),))
     await house.attach(grant.tx, BOB)
     assert await house.store.attach(grant.tx, ANN, place(), None) == t.Barred("not you")

@@ -120,11 +120,11 @@ async def test_work_in_pages(house: House) -> None:
         await house.send(grant.tx, mid)
     first = await house.work(grant.tx, limit=4)
     assert (first.number, first.epoch, first.cancel) == (0, grant.epoch, None)
-    assert ([one.mid for one in first.messages], first.more) == ([1, 2, 3, 4], True)
+    assert ([one.mid for one in first.incoming], first.more) == ([1, 2, 3, 4], True)
     assert first.changes == (t.SessionChange(ANN, str(place()), None, None),)
-    second = await house.work(grant.tx, first.messages[-1].id, limit=6)
-    assert ([one.mid for one in second.messages], second.more) == ([5, 6, 7, 8, 9, 10], False)
-    assert (await house.work(grant.tx, second.messages[-1].id)).messages == ()
+    second = await house.work(grant.tx, first.incoming[-1].id, limit=6)
+    assert ([one.mid for one in second.incoming], second.more) == ([5, 6, 7, 8, 9, 10], False)
+    assert (await house.work(grant.tx, second.incoming[-1].id)).incoming == ()
 
 
 async def test_work_ends_with_its_bytes(house: House) -> None:
@@ -133,7 +133,7 @@ async def test_work_ends_with_its_bytes(house: House) -> None:
     for mid in range(1, 4):
         await house.send(grant.tx, mid, data=b"x" * 5_000)
     work = await house.work(grant.tx)
-    assert ([one.mid for one in work.messages], work.more) == ([1], True)
+    assert ([one.mid for one in work.incoming], work.more) == ([1], True)
 
 
 async def test_work_tells_more_changes_than_fit(house: House) -> None:
@@ -158,14 +158,14 @@ async def test_after_a_rewind_no_message_hides_behind_the_last_one_seen(house: H
     then = await house.keyspace()
     for mid in (1, 2, 3):
         await house.send(grant.tx, mid)
-    seen = (await house.work(grant.tx)).messages
+    seen = (await house.work(grant.tx)).incoming
     await house.rewind(then)
     await house.send(grant.tx, 1)
-    assert [one.mid for one in (await house.work(grant.tx, seen[-1].id)).messages] == [1]
+    assert [one.mid for one in (await house.work(grant.tx, seen[-1].id)).incoming] == [1]
     await house.send(grant.tx, 2)
     await house.send(grant.tx, 3)
-    assert [one.mid for one in (await house.work(grant.tx, seen[-1].id)).messages] == [3]
-    assert {one.id for one in seen}.isdisjoint(one.id for one in (await house.work(grant.tx)).messages)
+    assert [one.mid for one in (await house.work(grant.tx, seen[-1].id)).incoming] == [3]
+    assert {one.id for one in seen}.isdisjoint(one.id for one in (await house.work(grant.tx)).incoming)
 
 
 async def test_inbox_ids_are_never_used_again(house: House) -> None:
@@ -173,7 +173,7 @@ async def test_inbox_ids_are_never_used_again(house: House) -> None:
     ids: set[InboxId] = set()
     for mid in range(1, 6):
         await house.send(grant.tx, mid)
-        (message,) = (await house.work(grant.tx)).messages
+        (message,) = (await house.work(grant.tx)).incoming
         await house.commit(grant, mid - 1, consumed=(message.id,))
         ids.add(message.id)
     assert [one.split("-")[0] for one in sorted(ids)] == ["1", "2", "3", "4", "5"]

@@ -31,7 +31,7 @@ async def test_a_start_is_ready_and_says_so(house: House) -> None:
 async def test_the_same_start_again_changes_nothing(house: House) -> None:
     new = house.new()
     await house.store.start(new)
-    assert await house.refused(house.store.start(new)) == t.Existed(new.tx)
+    assert await house.refused(house.store.start(new)) == t.Existed(new.tx, t.Outcome("pending"))
 
 
 @covers("start", "taken")

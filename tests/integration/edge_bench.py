@@ -72,7 +72,7 @@ class Hand:
     async def inbox(self) -> tuple[t.InboxEntry, ...]:
         work = await self.store.read_work(self.tx, None, 1000)
         assert isinstance(work, t.Work)
-        return work.messages
+        return work.incoming
 
     def public(self, session: str) -> PublicName:
         return self.store.public_name(self.tx, Session(session))

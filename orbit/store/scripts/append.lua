@@ -6,9 +6,9 @@
 -- Answers: missing | over, status | barred, text | place (a newer attach holds it, or the session is another subject's)
 --          | duplicate, last mid | wrong, last mid | full, last mid | stored, last mid
 --
--- include: clock, wake, sessions
+-- include: clock, wake, timers, sessions
 local tx, part, id, public, mid, place, subject, key = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local m = read_meta(tx, 'owner', 'queue', 'state', 'version', 'priority', 'received')
+local m = read_meta(tx, 'received')
 if not m then
   return { 'missing' } -- branch: missing
 end

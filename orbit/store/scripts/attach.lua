@@ -6,9 +6,9 @@
 -- Answers: missing | barred, text | subject (the session belongs to another one) | crowded
 --          | attached, place before or '', head, number, status, last mid. An ended one attaches too, and takes no place
 --
--- include: clock, wake, sessions
+-- include: clock, wake, timers, sessions
 local tx, part, id, public, place, subject = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local m = read_meta(tx, 'head', 'number', 'hooks', 'owner', 'queue', 'state', 'version', 'priority')
+local m = read_meta(tx, 'head', 'number', 'hooks')
 if not m then
   return { 'missing' } -- branch: missing
 end

@@ -4,9 +4,9 @@
 -- ARGV 1 id  2 reason  3 three digits
 -- Answers: missing | over, status | set, status
 --
--- include: clock, wake, log, ending
+-- include: clock, wake, log, timers, outbox, ending
 local tx, part, id = KEYS[1], KEYS[2], ARGV[1]
-local m = read_meta(tx, 'cancel', 'started', 'epoch', 'number', 'head', 'retain', 'owner', 'queue', 'state', 'version', 'priority')
+local m = read_meta(tx, 'cancel', 'started', 'epoch', 'number', 'head', 'retain')
 if not m then
   return { 'missing' } -- branch: missing
 end
@@ -23,15 +23,18 @@ if not m.started then
   local head = finish(tx, part, id, seq_of(m.head), epoch, m.retain,
     { status = 'cancelled', result = '', error_type = '', error_message = '', trace = '' })
   redis.call('HSET', tx, 'number', number, 'writer', epoch)
+  if redis.call('EXISTS', tx .. ':outbox') == 1 then
+    deliver_by(part, id, now) -- branch: parent to tell
+  end
   redis.call('ZREM', ready_key(part, m.queue, m.state, m.version), id)
   redis.call('ZADD', part .. ':recent', int(now), id)
   publish(tx, number, epoch, m.number, m.head, head, 'cancelled')
   return { 'set', 'cancelled' }
 end
-if m.status == 'pending' then
+if m.status == 'pending' and not m.waits then
   make_ready(part, id, m) -- branch: pending
   redis.call('ZREM', part .. ':due', 't:' .. id)
 else
-  rouse(tx, part, id, m, 'cancel') -- branch: running or idle
+  rouse(tx, part, id, m, 'cancel') -- branch: running, idle, or waits
 end
 return { 'set', m.status == 'idle' and 'pending' or m.status }

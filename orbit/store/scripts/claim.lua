@@ -50,22 +50,19 @@ for _, id in ipairs(candidates) do
     break
   end
   local tx = KEYS[2] .. ':' .. id
-  local m = read_meta(tx, 'queue', 'state', 'version', 'epoch', 'number', 'lease', 'crashes', 'started')
+  local m = read_meta(tx, 'epoch', 'number', 'lease', 'crashes', 'started')
   if not m or ENDED[m.status] or (m.lease and tonumber(m.lease) > now) then
     stale[#stale + 1] = id -- branch: stale
   else
     local epoch, crashed = next_epoch(m.epoch, ARGV[5]), m.lease and '1' or ''
     redis.call('HSET', tx, 'status', 'running', 'epoch', epoch, 'owner', worker)
+    redis.call('HDEL', tx, 'waits')
     hold(tx, id)
     if crashed == '1' then
       redis.call('HSET', tx, 'crashes', int(tonumber(m.crashes) + 1)) -- branch: crashed
     end
     if not m.started then
       redis.call('HSET', tx, 'started', int(now))
-    end
-    local wake = redis.call('ZSCORE', part .. ':due', 't:' .. id)
-    if wake and tonumber(wake) <= now then
-      redis.call('ZREM', part .. ':due', 't:' .. id) -- branch: wake time passed
     end
     redis.call('ZREM', ready_key(part, m.queue, m.state, m.version), id)
     local grant = { id, epoch, m.number, m.queue, m.state, m.version, crashed }

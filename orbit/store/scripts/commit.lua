@@ -1,18 +1,20 @@
 -- commit: all that a turn did, or nothing. The only way that a worker writes.
 --
--- KEYS 1 the transaction (suffixes `:snap`, `:view`, `:names`, `:inbox`, those of lib/log, lib/sessions and lib/ending),
+-- KEYS 1 the transaction (suffixes `:snap`, `:view`, `:names`, `:inbox`, those of lib/log, lib/timers, lib/outbox, lib/sessions
+--        and lib/ending),
 --      2 its partition (suffix `:recent`, those of lib/wake)
 -- ARGV 1 id  2 epoch  3 the number that the log must be at  4 lease ms, or 0  5 snapshots kept  6 grace ms
 --      7 snapshot or ''  8 its version  9 view or ''  10 '1': progressed  11 attempts or ''  12 run returned ('0', '1') or ''
 --      13 passes or ''  14 note with '=' in front, or ''  15 end's status or ''  16 result  17 error type  18 error message  19 trace
 --      20.. lists, each with its length in front: entries (k, s, m, c, t, d of each), consumed inbox ids, names (name,
---      value), forgotten names, told (public name, place), barred (public name, text)
+--      value), forgotten names, told (public name, place), barred (public name, text), timers (member, ms from now), dropped
+--      timers, outbox (field, value), dropped fields of the outbox
 -- Answers: vanished | fenced | rewound | done or repeated, number, head, cancel reason (nil: none), unread messages
 --
--- include: clock, wake, log, sessions, ending
+-- include: clock, wake, log, timers, outbox, sessions, ending
 local tx, part, id, epoch, expected = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
-local m = read_meta(tx, 'epoch', 'writer', 'number', 'head', 'cancel', 'lease', 'owner', 'hooks', 'keep', 'retain',
-  'snapped', 'viewed', 'trimmed', 'queue', 'state', 'version', 'priority')
+local m = read_meta(tx, 'epoch', 'writer', 'number', 'head', 'cancel', 'lease', 'hooks', 'keep', 'retain',
+  'snapped', 'viewed', 'trimmed')
 if not m then
   return { 'vanished' } -- branch: vanished
 end
@@ -49,6 +51,7 @@ local function next_list(width)
 end
 local entries, consumed, names = next_list(6), next_list(1), next_list(2)
 local forgotten, told, barred = next_list(1), next_list(2), next_list(2)
+local timers, dropped, outbox, taken = next_list(2), next_list(1), next_list(2), next_list(1)
 
 local senders = {}
 for _, i in ipairs(consumed) do
@@ -107,6 +110,27 @@ for _, public in ipairs(senders) do
   if redis.call('HINCRBY', tx .. ':sess', 'n:' .. public, -1) <= 0 then
     redis.call('HDEL', tx .. ':sess', 'n:' .. public)
   end
+end
+
+for _, i in ipairs(dropped) do
+  redis.call('ZREM', tx .. ':timers', ARGV[i]) -- branch: timer dropped
+end
+for _, i in ipairs(timers) do
+  local at = now + tonumber(ARGV[i + 1])
+  redis.call('ZADD', tx .. ':timers', int(at), ARGV[i]) -- branch: timer set
+  if string.sub(ARGV[i], 1, 2) == 't/' then
+    wake_by(part, id, at) -- branch: fires while it runs, too
+  end
+end
+for _, i in ipairs(taken) do
+  redis.call('HDEL', tx .. ':outbox', ARGV[i], 'i/' .. string.match(ARGV[i], '^s/([^/]*)')) -- branch: end of a child taken
+end
+if #taken > 0 and redis.call('HLEN', tx .. ':outbox') == 0 then
+  redis.call('ZREM', part .. ':due', 'o:' .. id) -- branch: no child left
+end
+for _, i in ipairs(outbox) do
+  redis.call('HSET', tx .. ':outbox', ARGV[i], ARGV[i + 1]) -- branch: to be delivered
+  deliver_by(part, id, now + LATE_MS)
 end
 
 local function tell(public, place)

@@ -1,12 +1,13 @@
--- release: hands a transaction over (ready), or puts it to sleep (idle) where nothing waits for it.
+-- release: hands a transaction over (ready), puts it to sleep (idle) where nothing waits for it, or lets it wait for a limit.
 --
--- KEYS 1 the transaction (suffixes `:inbox`, `:changes`), 2 its partition (suffixes of lib/wake)
--- ARGV 1 id  2 epoch  3 number  4 id of the last inbox entry seen, or ''  5 '1': to sleep, '': hand over  6 not before so many ms, or ''
+-- KEYS 1 the transaction (suffixes `:inbox`, `:changes`, those of lib/timers), 2 its partition (suffixes of lib/wake)
+-- ARGV 1 id  2 epoch  3 number  4 id of the last inbox entry seen, or ''  5 '': hand over, 'idle', or 'waits' (for a limit)
+--      6 what it waits for  7.. timers: member, ms from now
 -- Answers: vanished | fenced | released, status
 --
--- include: clock, wake
-local tx, part, id, last = KEYS[1], KEYS[2], ARGV[1], ARGV[4]
-local m = read_meta(tx, 'epoch', 'number', 'cancel', 'queue', 'state', 'version', 'priority')
+-- include: clock, wake, timers
+local tx, part, id, last, how = KEYS[1], KEYS[2], ARGV[1], ARGV[4], ARGV[5]
+local m = read_meta(tx, 'epoch', 'number', 'cancel')
 if not m then
   return { 'vanished' } -- branch: vanished
 end
@@ -28,37 +29,42 @@ local function unread()
   return false
 end
 
-local wake = ARGV[6] ~= '' and now + tonumber(ARGV[6]) or nil
-local ready = false
+redis.call('HSET', tx, 'owner', '')
+for i = 7, #ARGV, 2 do
+  redis.call('ZADD', tx .. ':timers', int(now + tonumber(ARGV[i + 1])), ARGV[i]) -- branch: timer
+end
+local wake, ready = first_timer(tx), false
+local change = redis.call('ZRANGE', tx .. ':changes', 0, 0, 'WITHSCORES')[2]
+if change then
+  wake = math.min(wake or tonumber(change), tonumber(change)) -- branch: change
+end
 if m.number ~= ARGV[3] then
   ready = true -- branch: another number
 elseif m.cancel then
   ready = true -- branch: cancelled
-elseif ARGV[5] == '' then
-  ready = not wake or wake <= now -- branch: handed over
+elseif how == '' then
+  ready = true -- branch: handed over
 elseif unread() then
   ready = true -- branch: unread
 else
-  local change = redis.call('ZRANGE', tx .. ':changes', 0, 0, 'WITHSCORES')[2]
-  if change then
-    wake = math.min(wake or tonumber(change), tonumber(change)) -- branch: change
-  end
   ready = wake and wake <= now -- branch: quiet
 end
 
-local status = (ready or ARGV[5] == '') and 'pending' or 'idle'
-redis.call('HSET', tx, 'status', status, 'owner', '')
+redis.call('HSET', tx, 'status', (ready or how == 'waits') and 'pending' or 'idle')
 redis.call('HDEL', tx, 'lease')
 redis.call('ZREM', part .. ':due', 'l:' .. id)
-if ready then
-  redis.call('ZREM', part .. ':due', 't:' .. id)
-  make_ready(part, id, m)
+if wake then
+  wake_by(part, id, wake)
 else
-  redis.call('ZREM', ready_key(part, m.queue, m.state, m.version), id)
-  if wake then
-    due_at(part, 't:' .. id, wake) -- branch: waits in due
-  else
-    redis.call('ZREM', part .. ':due', 't:' .. id) -- branch: asleep
-  end
+  redis.call('ZREM', part .. ':due', 't:' .. id) -- branch: nothing to wake for
 end
-return { 'released', status }
+if ready then
+  make_ready(part, id, m)
+  return { 'released', 'pending' }
+end
+redis.call('ZREM', ready_key(part, m.queue, m.state, m.version), id)
+if how == 'waits' then
+  redis.call('HSET', tx, 'waits', ARGV[6]) -- branch: waits
+  return { 'released', 'pending' }
+end
+return { 'released', 'idle' } -- branch: asleep

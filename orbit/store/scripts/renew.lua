@@ -10,7 +10,7 @@ local part, worker, lease = KEYS[1], ARGV[1], now + tonumber(ARGV[2])
 local answers = {}
 for i = 3, #ARGV, 3 do
   local id, tx, answer = ARGV[i], KEYS[2] .. ':' .. ARGV[i], 0
-  local m = read_meta(tx, 'epoch', 'owner', 'number', 'cancel', 'queue', 'state', 'version')
+  local m = read_meta(tx, 'epoch', 'number', 'cancel')
   if not m then
     answer = 0 -- branch: missing
   elseif m.epoch ~= ARGV[i + 1] then

@@ -5,7 +5,7 @@
 -- Answers: missing | work, number, epoch, cancel reason or nil, messages, '1' where there are more, changes that are due (public name,
 --          place or nil, place told or nil, subject or nil), ms until the next change or nil, public name and place told of each message's session
 --
--- include: clock, wake, sessions
+-- include: clock, wake, timers, sessions
 local tx, after, limit, room = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local m = read_meta(tx, 'number', 'epoch', 'cancel', 'received')
 if not m then

@@ -80,7 +80,7 @@ async def test_a_whole_life(way: Way, store: Store) -> None:
         with pytest.raises(TimeoutError):
             await way.result(tx, wait_s=0)
         waits = asyncio.create_task(way.result(tx))
-        await job.commit(consumed=tuple(message.id for message in work.messages))
+        await job.commit(consumed=tuple(message.id for message in work.incoming))
         await job.end(result=value)
         assert await waits == value
         with pytest.raises(StopAsyncIteration):

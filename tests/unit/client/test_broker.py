@@ -165,7 +165,7 @@ async def test_messages_are_stored_or_refused(broker: Broker, job: Job) -> None:
         await broker.send(job.tx, "x" * 2**20)
     work = await job.store.read_work(job.tx, None, 10)
     assert isinstance(work, Work)
-    assert len(work.messages) == 3
+    assert len(work.incoming) == 3
     await job.end()
     with pytest.raises(Ended):
         await broker.send(job.tx, 1)

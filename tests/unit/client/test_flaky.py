@@ -31,7 +31,7 @@ async def echo(job: Job, proxies: list[Proxy], dice: random.Random) -> None:
     while answered < MESSAGES:
         work = await job.store.read_work(job.tx, None, 3)
         assert isinstance(work, Work)
-        for message in work.messages:
+        for message in work.incoming:
             update = NewUpdate(pack([message.mid, unpack(message.data)]))
             await job.commit(entries=(update,), consumed=(message.id,))
             answered += 1

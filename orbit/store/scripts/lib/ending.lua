@@ -1,10 +1,10 @@
--- The end of a transaction: what commit and cancel have in common. Needs clock, wake, log.
+-- The end of a transaction: what commit and cancel have in common. Needs clock, wake, log, timers, outbox.
 -- `finish`: a `rejected` `ended` for each message left in the inbox that has a session to tell, in order; the end entry;
--- what only a live transaction needs goes (a failed one keeps snapshots, names and what its State is to be told of sessions:
--- it may be retried); removal becomes due.
+-- what only a live transaction needs goes (a failed one keeps snapshots, names, timers, children and what its State is to be
+-- told of sessions: it may be retried); a parent is to be told, children of a cancelled one are to be cancelled; removal becomes due.
 -- Returns the end entry's id. All of it is written under `epoch`, which is new: what is left in the inbox may be
 -- another thing when the same commit is done again after Redis lost it, so it must not stand under the grant's own epoch.
--- Suffixes of the transaction's key: `:inbox`, `:changes`, `:outbox`, `:conn`, `:keys`, `:seen`, `:snap`, `:names`.
+-- Suffixes of the transaction's key: `:inbox`, `:changes`, `:conn`, `:keys`, `:seen`, `:snap`, `:names`, `:timers`, `:outbox`.
 local function refuse_unread(tx, seq, epoch)
   local from = '-'
   repeat
@@ -35,12 +35,27 @@ local function finish(tx, part, id, seq, epoch, retain, over)
   redis.call('HSET', tx, 'status', over.status, 'epoch', epoch, 'head', head, 'ended', int(now),
     'result', over.result, 'error_type', over.error_type, 'error_message', over.error_message, 'trace', over.trace,
     'owner', '')
-  redis.call('HDEL', tx, 'lease', 'note')
-  redis.call('UNLINK', tx .. ':inbox', tx .. ':outbox', tx .. ':keys')
-  if over.status ~= 'failed' then
-    redis.call('UNLINK', tx .. ':snap', tx .. ':names', tx .. ':seen', tx .. ':changes', tx .. ':conn') -- branch: never again
+  redis.call('HDEL', tx, 'lease', 'note', 'waits')
+  redis.call('UNLINK', tx .. ':inbox', tx .. ':keys')
+  redis.call('ZREM', part .. ':due', 'l:' .. id, 't:' .. id, 'o:' .. id)
+  if over.status == 'failed' then
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', tx .. ':timers', int(NEVER), '+inf')) do
+      redis.call('ZADD', tx .. ':timers', int(now), member) -- branch: its inbox entry is gone
+    end
+  else
+    redis.call('UNLINK', tx .. ':snap', tx .. ':names', tx .. ':seen', tx .. ':changes', tx .. ':conn', tx .. ':timers') -- branch: never again
+    if redis.call('EXISTS', tx .. ':outbox') == 1 then
+      if over.status == 'cancelled' then
+        redis.call('HSET', tx .. ':outbox', 'x', '1') -- branch: children to cancel
+      end
+      deliver_by(part, id, now + LATE_MS) -- branch: children that may not be started yet
+    end
   end
-  redis.call('ZREM', part .. ':due', 'l:' .. id, 't:' .. id)
+  local parent = redis.call('HGET', tx, 'parent')
+  if parent then
+    redis.call('HSET', tx .. ':outbox', 'e', parent) -- branch: parent to tell
+    deliver_by(part, id, now + LATE_MS)
+  end
   due_at(part, 'r:' .. id, now + tonumber(retain))
   return head
 end

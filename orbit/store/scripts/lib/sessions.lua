@@ -1,4 +1,4 @@
--- Rows of sessions. Needs clock, wake.
+-- Rows of sessions. Needs clock, wake, timers.
 -- A row stands in the hash `:sess` as `<x>:<public name>`: m last mid, p place, t the place that the State was told ('' gone),
 -- u subject, n unread messages, b bar text. `:conn` holds those with a place, `:seen` those without one, by when they
 -- left; `:changes` those whose place isn't the one told, by when the State is to be told.
@@ -47,10 +47,7 @@ local function free(tx, part, id, public, place, m, grace)
   if change and m.status == 'running' then
     rouse(tx, part, id, m, 'change') -- branch: owner to tell
   elseif change and m.status == 'idle' then
-    local wake = redis.call('ZSCORE', part .. ':due', 't:' .. id)
-    if not wake or tonumber(wake) > now + grace then
-      due_at(part, 't:' .. id, now + grace) -- branch: wakes to tell
-    end
+    wake_by(part, id, now + grace) -- branch: wakes to tell
   end
 end
 

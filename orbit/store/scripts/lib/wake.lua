@@ -1,8 +1,12 @@
 -- What makes workers look. Needs clock.
 -- `due_at`: enters a member into the partition's due set and says so where that is earlier than all others.
 -- `make_ready`: into the ready set of its queue, State and version; announced once.
--- `rouse`: something waits: tells the owner of a running one, makes an idle one ready, leaves a pending one.
+-- `rouse`: something waits: tells the owner of a running one, makes ready what is idle or waits for a limit, leaves what
+-- is ready or delayed. `m` holds the fields that ROUSED names.
 -- Suffixes of the partition's key: `:due`, `:ready:<queue>:<state>:<version>`, `:wake`, `:w:<owner>`.
+--
+-- Members of the due set, `<kind>:<id>`: l a lease's end, t a wake time, r the end of a retention, o an outbox to deliver;
+-- s a schedule and p a limit, by their names.
 local ENDED = { finished = true, failed = true, cancelled = true }
 
 local function due_at(part, member, at)
@@ -31,12 +35,20 @@ local function rouse(tx, part, id, m, why)
   elseif m.status == 'idle' then
     make_ready(part, id, m) -- branch: made ready
     redis.call('HSET', tx, 'status', 'pending')
+  elseif m.waits and not ENDED[m.status] then
+    make_ready(part, id, m) -- branch: no longer waits
+    redis.call('HDEL', tx, 'waits')
   end
 end
 
--- The named fields of the meta hash as a table (absent ones are false), or nil where there is no transaction.
+-- The named fields of the meta hash as a table (absent ones are false), and those that `rouse` needs; nil where there is
+-- no transaction.
+local ROUSED = { 'status', 'owner', 'queue', 'state', 'version', 'priority', 'waits' }
 local function read_meta(tx, ...)
-  local names = { 'status', ... }
+  local names = { unpack(ROUSED) }
+  for _, name in ipairs({ ... }) do
+    names[#names + 1] = name
+  end
   local values = redis.call('HMGET', tx, unpack(names))
   if not values[1] then
     return nil
