@@ -17,7 +17,20 @@ from orbit.errors import (
     TransactionFailed,
     UsageError,
 )
-from orbit.state import STOP, Connection, State, Transaction, Unloaded
+from orbit.state import (
+    STOP,
+    Call,
+    Child,
+    Connection,
+    CurrentStep,
+    Message,
+    State,
+    Transaction,
+    Unloaded,
+    current_step,
+    lifespan,
+    middleware,
+)
 
 if TYPE_CHECKING:
     from orbit.client import Broker, Client, SyncBroker
@@ -27,9 +40,13 @@ __version__ = "0.1.0"
 __all__ = [
     "STOP",
     "Broker",
+    "Call",
+    "Child",
     "Client",
     "Connection",
+    "CurrentStep",
     "DefinitionError",
+    "Message",
     "MessageLost",
     "OrbitError",
     "OutcomeUnknown",
@@ -41,6 +58,9 @@ __all__ = [
     "Unloaded",
     "UsageError",
     "__version__",
+    "current_step",
+    "lifespan",
+    "middleware",
 ]
 
 

@@ -66,3 +66,6 @@ class Settings:
 
 KEEP_UPDATES = 10_000
 """How many updates a log keeps, where its State doesn't say."""
+
+PARENT = "_ORBIT_PARENT"
+"""The environment variable of a child process that names the parent's process id: it must not outlive that."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orbit.cli.failures import CommandError
-from orbit.cli.life import PARENT
+from orbit.config import PARENT
 
 ORBIT = (sys.executable, "-P", "-m", "orbit")
 """How this very Orbit is run: `-P` keeps a user's `orbit.py` in the current directory from taking its place."""

@@ -14,9 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from orbit.cli.failures import DONE, tell
-
-PARENT = "_ORBIT_PARENT"
-"""Set for a child process: the process id of the parent that it must not outlive."""
+from orbit.config import PARENT
 
 DRAINING = "draining; a second signal exits at once"
 """Said at the first signal."""

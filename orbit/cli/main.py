@@ -30,6 +30,7 @@ OF_ONE: frozenset[Command] = frozenset({talk.tail, talk.send, talk.cancel, talk.
 
 for command in SERVERS + VERBS + TOKENS:
     app.command(context_settings={"ignore_unknown_options": command in OF_ONE})(command)
+app.command(hidden=True)(servers.alone)
 
 
 def _version(asked: bool) -> None:

@@ -106,6 +106,10 @@ HealthPort = Annotated[
     int | None,
     option("health-port", "Serve /livez, /readyz and /metrics on this port.", metavar="N", least=0, most=65535),
 ]
+Processes = Annotated[
+    int | None,
+    option("processes", "Processes for steps with in_process; as many as CPUs unless told.", metavar="N", least=1),
+]
 LogLevel = Annotated[str, option("log-level", "debug, info, warning or error.", metavar="LEVEL")]
 LogFormat = Annotated[str, option("log-format", "json, console, or auto: console on a terminal.", metavar="FORMAT")]
 Json = Annotated[bool, flag("json", "JSON on stdout, for scripts.")]

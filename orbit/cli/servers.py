@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from dataclasses import replace
 from typing import Annotated
 
 from orbit.cli import options as o
+from orbit.cli.children import ORBIT
 from orbit.cli.failures import USAGE, CommandError
 from orbit.cli.life import live
 from orbit.cli.logs import set_up
@@ -22,6 +25,7 @@ def worker(
     lease_s: o.LeaseS = o.TIMING.lease_s,
     drain_s: o.DrainS = o.TIMING.drain_s,
     health_port: o.HealthPort = None,
+    processes: o.Processes = None,
     data_bytes: o.DataBytes = o.LIMITS.data_bytes,
     snapshot_bytes: o.SnapshotBytes = o.LIMITS.snapshot_bytes,
     namespace: o.Namespace = "orbit",
@@ -54,8 +58,26 @@ def worker(
                 say=note,
                 stop=stop,
                 rebuild_always=rebuild_fields,
+                processes=processes or os.cpu_count() or 1,
+                alone=(*ORBIT, "alone"),
             )
         )
+
+    live(life)
+
+
+def alone(
+    log_level: o.LogLevel = "info",
+    log_format: o.LogFormat = "auto",
+) -> None:
+    """Run the one transaction that stdin tells of (a worker starts this)."""
+    set_up(log_level, log_format)
+    text = sys.stdin.read()
+
+    async def life(stop: asyncio.Event) -> None:
+        from orbit.worker.alone import run_alone  # only this command needs it
+
+        await run_alone(text, stop)
 
     live(life)
 

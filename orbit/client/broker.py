@@ -7,11 +7,11 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
+from datetime import datetime
 from typing import Any, Self, TypeVar
 
 from orbit.client.backoff import Backoff
 from orbit.client.following import Event, Watcher, follow
-from orbit.client.starting import by_class, by_name, check_delay, check_id, draw_id
 from orbit.client.types import StateInfo, TransactionError, TransactionInfo, TransactionPage, moment
 from orbit.config import Limits
 from orbit.errors import BadRequest, Conflict, Ended, NotFound, OutcomeUnknown, Overloaded, UpdatesReset
@@ -20,6 +20,7 @@ from orbit.protocol.messages import End, Reset, Update, Value
 from orbit.protocol.values import pack, unpack
 from orbit.state import State
 from orbit.store import types as t
+from orbit.store.starts import StartOptions, by_class, by_name, check_id, draw_id
 from orbit.store.store import Store
 
 _T = TypeVar("_T")
@@ -69,6 +70,9 @@ class Broker:
         id: str | None = None,
         idempotency_key: str | None = None,
         delay_s: float = 0.0,
+        at: datetime | None = None,
+        queue: str | None = None,
+        priority: int = 0,
     ) -> str:
         """Start a transaction, once per id or key.
 
@@ -78,7 +82,9 @@ class Broker:
             input: The fields, where `state` doesn't hold them.
             id: 16 to 64 characters of `A-Za-z0-9_-`; drawn where it isn't given.
             idempotency_key: The same key with the same start again gives the same transaction.
-            delay_s: How long to wait before it runs.
+            delay_s / at: How long to wait before it runs, or until when (a time with a time zone).
+            queue: Instead of its State's queue.
+            priority: From -100 to 100: the higher, the sooner among those of its queue and State.
 
         Returns:
             The transaction's id.
@@ -92,13 +98,13 @@ class Broker:
         """
         store = await self._open()
         tx = self._name(store, id, idempotency_key)
-        delay_s = check_delay(delay_s)
+        options = StartOptions(delay_s, at, queue, priority)
         if isinstance(state, State) and input is not None:
             raise BadRequest("a State holds its input itself")
         if isinstance(state, str):
-            new = by_name(state, await store.states(), input or {}, tx, delay_s)
+            new = by_name(state, await store.states(), input or {}, tx, options)
         else:
-            new = by_class(state, input or {}, tx, delay_s)
+            new = by_class(state, input or {}, tx, options)
         answer = await _insist(lambda: store.start(new))
         if isinstance(answer, t.Taken):
             raise Conflict("this id or key is another start's")

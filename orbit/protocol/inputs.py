@@ -79,9 +79,12 @@ def check_size(snapshot: bytes, *, limit_bytes: int = INPUT_BYTES) -> bytes:
     return snapshot
 
 
-def body_digest(state: str, snapshot: bytes, delay_s: float = 0.0) -> str:
+def body_digest(
+    state: str, snapshot: bytes, *, delay_s: float = 0.0, at_ms: int | None = None, queue: str | None = None,
+    priority: int = 0,
+) -> str:  # fmt: skip
     """What tells a repeated start from another one: it doesn't depend on how the same body was written."""
-    body = [state, json.loads(snapshot), float(delay_s)]
+    body = [state, json.loads(snapshot), float(delay_s), at_ms, queue, priority]
     return sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from orbit.config import KEEP_UPDATES, RetryPolicy, Timing
 from orbit.errors import DefinitionError, UsageError
 from orbit.state.hooks import HOOKS, check_hooks
-from orbit.state.verbs import Transaction, inside_step
+from orbit.state.steps import inside_step
+from orbit.state.verbs import Transaction
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
@@ -25,9 +26,16 @@ class Options:
         version: Of the snapshots; a worker takes over those of its own version.
         stays_open: The return of `run` doesn't finish the transaction; it goes on for its clients.
         retries: How often a `run` that raised is tried again before the transaction fails.
-        timeout_s: How long one attempt of `run` may take on one worker; None for no limit.
+        backoff_s: The pause before the first of these, doubling up to a minute; None: the worker's, a second.
+        timeout_s: How long the transaction may take from its first turn to its end; then it fails. None for no limit.
+        turn_timeout_s: How long a turn may be held, without the steps and waits in it; then it counts as one that
+            raised TimeoutError. A plain hook is stopped at its next verb. None for no limit.
+        cancel_timeout_s: How long `on_cancel` may take.
         keep_updates: How many updates the log keeps.
         retain_s: How long the transaction is kept after its end.
+        max_running: How many may be in their `run` at once, in the whole fleet; None for any number.
+        rate_per_s: How many may begin their `run` in a second, in the whole fleet; None for any number.
+        key: A field: the two limits are for each of its values then.
     """
 
     name: str
@@ -35,9 +43,15 @@ class Options:
     version: int = 1
     stays_open: bool = False
     retries: int = RetryPolicy().retries
+    backoff_s: float | None = None
     timeout_s: float | None = None
+    turn_timeout_s: float | None = None
+    cancel_timeout_s: float = 30.0
     keep_updates: int = KEEP_UPDATES
     retain_s: float = Timing().retain_s
+    max_running: int | None = None
+    rate_per_s: float | None = None
+    key: str | None = None
 
 
 class State(BaseModel):
@@ -45,7 +59,8 @@ class State(BaseModel):
     a hand-over or a deploy: write it for that.
 
     Fields hold whatever pydantic writes to JSON and reads back; private attributes are caches, made anew at a rollback.
-    Hooks (`run`, `on_new_connection`, `on_update`, `on_disconnect`, `view`) are optional, `async def` or plain `def`.
+    Hooks (`run`, `on_new_connection`, `on_update`, `on_disconnect`, `on_timer`, `on_cancel`, `view`, and the class
+    method `migrate`) are optional, `async def` or plain `def`.
 
     Options stand in the class statement, see `Options`: `class Download(State, stays_open=True, retries=5): ...`
 
@@ -57,6 +72,7 @@ class State(BaseModel):
 
     __orbit__: ClassVar[Options]
     _transaction: Transaction | None = PrivateAttr(default=None)
+    _context: Any = PrivateAttr(default=None)
 
     def __init_subclass__(
         cls,
@@ -66,9 +82,15 @@ class State(BaseModel):
         version: int | None = None,
         stays_open: bool | None = None,
         retries: int | None = None,
+        backoff_s: float | None = None,
         timeout_s: float | None = None,
+        turn_timeout_s: float | None = None,
+        cancel_timeout_s: float | None = None,
         keep_updates: int | None = None,
         retain_s: float | None = None,
+        max_running: int | None = None,
+        rate_per_s: float | None = None,
+        key: str | None = None,
         **config: Any,
     ) -> None:
         super().__init_subclass__(**config)
@@ -98,6 +120,11 @@ class State(BaseModel):
             raise UsageError(f"{type(self).__name__}: no worker runs this object: it has no transaction")
         return self._transaction
 
+    @property
+    def context(self) -> Any:
+        """What the worker's `orbit.lifespan` opened, the same for all its transactions; None where there is none."""
+        return self._context
+
 
 def _check_options(cls: str, options: Options) -> None:
     def fail(option: str, wanted: str) -> DefinitionError:
@@ -107,25 +134,37 @@ def _check_options(cls: str, options: Options) -> None:
         value = getattr(options, option)
         if not isinstance(value, str) or not _NAME.fullmatch(value):
             raise fail(option, "1 to 64 characters of A-Za-z0-9_.-")
-    for option, least in (("version", 1), ("keep_updates", 1), ("retries", 0)):
+    for option, least in (("version", 1), ("keep_updates", 1), ("retries", 0), ("max_running", 1)):
         value = getattr(options, option)
+        if option == "max_running" and value is None:
+            continue
         if type(value) is not int or value < least:
             raise fail(option, f"a whole number from {least} on")
     if type(options.stays_open) is not bool:
         raise fail("stays_open", "True or False")
-    for option, wanted in (("retain_s", "a number of seconds from 0 on"), ("timeout_s", "a number of seconds above 0")):
+    for option in ("retain_s", "backoff_s"):
         value = getattr(options, option)
-        if option == "timeout_s" and value is None:
-            continue
-        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
-        if not number or (option == "timeout_s" and value == 0):
-            raise fail(option, wanted)
+        if not _is_number(value) and not (option == "backoff_s" and value is None):
+            raise fail(option, "a number of seconds from 0 on")
+    for option in ("timeout_s", "turn_timeout_s", "cancel_timeout_s", "rate_per_s"):
+        value = getattr(options, option)
+        if value is not None and not (_is_number(value) and value > 0):
+            raise fail(option, "a number above 0")
+    if options.key is not None and options.max_running is None and options.rate_per_s is None:
+        raise fail("key", "given with max_running or rate_per_s, which it divides")
 
 
-_TAKEN = frozenset({*HOOKS, "transaction"})
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
+
+
+_TAKEN = frozenset({*HOOKS, "migrate", "transaction", "context"})
 
 
 def _check_fields(cls: type[State]) -> None:
+    key = cls.__orbit__.key
+    if key is not None and key not in cls.model_fields:
+        raise DefinitionError(f"{cls.__name__}: key={key!r}: it has no such field")
     for name, field in cls.model_fields.items():
         if name in _TAKEN:
             raise DefinitionError(f"{cls.__name__}.{name}: a field can't have this name, which is Orbit's")

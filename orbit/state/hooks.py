@@ -13,6 +13,8 @@ HOOKS: dict[str, tuple[str, ...]] = {
     "on_new_connection": ("connection",),
     "on_update": ("connection", "data"),
     "on_disconnect": ("connection",),
+    "on_timer": ("name",),
+    "on_cancel": (),
     "view": (),
 }
 """The hooks and what each is called with."""
@@ -30,6 +32,7 @@ def check_hooks(cls: type, stays_open: bool) -> None:
         _check_hook(cls, name, getattr(cls, name))
     if "run" not in found and not stays_open:
         raise DefinitionError(f"{cls.__name__}: it has no run: define one, or set stays_open=True")
+    _check_migrate(cls)
 
 
 def is_async(fn: Callable[..., Any]) -> bool:
@@ -50,3 +53,21 @@ def _check_hook(cls: type, name: str, hook: Callable[..., Any]) -> None:
         inspect.signature(hook).bind(None, *wanted)
     except (TypeError, ValueError):
         raise DefinitionError(f"{where}: must take ({', '.join(('self', *wanted))})") from None
+
+
+def migrates(cls: type) -> bool:
+    """Whether `cls` can take over snapshots of its older versions."""
+    return getattr(cls, "migrate", None) is not None
+
+
+def _check_migrate(cls: type) -> None:
+    where = f"{cls.__name__}.migrate"
+    if not migrates(cls):
+        return
+    migrate = inspect.getattr_static(cls, "migrate")
+    if not isinstance(migrate, classmethod) or is_async(migrate.__func__):
+        raise DefinitionError(f"{where}: must be a plain classmethod")
+    try:
+        inspect.signature(cls.migrate).bind(1, {})  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise DefinitionError(f"{where}: must take (cls, version, fields)") from None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TypeVar
+
+from pydantic_core import to_jsonable_python
 
 from orbit.errors import UsageError
 from orbit.state.base import State
@@ -34,14 +37,28 @@ def from_input(cls: type[S], fields: bytes) -> S:
     return cls.model_validate_json(fields, by_alias=True, by_name=True)
 
 
-def bind(state: State, transaction: Transaction) -> None:
-    """Give the hooks their transaction."""
+def migrated(cls: type[S], version: int, snapshot: bytes) -> S:
+    """The State of a snapshot that an older version of `cls` wrote, by its `migrate`.
+
+    Raises:
+        UsageError: What `migrate` returned is no State of today's.
+        Whatever `migrate` or a validator raises.
+    """
+    fields = cls.migrate(version, json.loads(snapshot))  # type: ignore[attr-defined]
+    if not isinstance(fields, dict):
+        raise UsageError(f"{cls.__name__}.migrate: must return the fields as a dict, not {type(fields).__name__}")
+    return rebuild(cls, json.dumps(fields, default=to_jsonable_python).encode())
+
+
+def bind(state: State, transaction: Transaction, context: object = None) -> None:
+    """Give the hooks their transaction, and what their worker has opened for them."""
     state._transaction = transaction
+    state._context = context
 
 
 def become(state: S, other: S) -> None:
     """Give `state` the fields and the private attributes of `other`, which is given up; the transaction stays."""
-    transaction = state._transaction
+    transaction, context = state._transaction, state._context
     for part in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
         object.__setattr__(state, part, getattr(other, part))
-    state._transaction = transaction
+    state._transaction, state._context = transaction, context

@@ -1,45 +1,20 @@
-"""The verbs that a State's hooks call, as types. `orbit.worker` implements them.
-
-What leaves a `run` from within is a `BaseException` outside `OrbitError`: `except Exception` doesn't swallow it.
-
-    LeaveRun
-    ├── Unloaded      the transaction goes on elsewhere, or is over: verbs called after that raise it
-    ├── Finished      `finish` or `fail` was committed
-    ├── Restarted     `restart` was committed
-    └── Refused       `connection.reject` in `on_update`
-"""
+"""The verbs that a State's hooks call, as types. `orbit.worker` implements them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
-from contextvars import ContextVar
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+
+from orbit.state.steps import Step
+
+if TYPE_CHECKING:
+    from orbit.state.base import State
 
 P = ParamSpec("P")
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-
-class LeaveRun(BaseException):
-    """Ends a hook from within. Let it pass: `finally` runs, and verbs called from there raise `Unloaded`."""
-
-
-class Unloaded(LeaveRun):
-    """This worker no longer runs the transaction; nothing more can be committed here."""
-
-
-class Finished(LeaveRun):
-    """The end was committed."""
-
-
-class Restarted(LeaveRun):
-    """`run` begins anew."""
-
-
-class Refused(LeaveRun):
-    """The message is refused; the turn leaves no trace."""
 
 
 class Stop(Enum):
@@ -50,16 +25,6 @@ class Stop(Enum):
 
 STOP: Final = Stop.STOP
 """What the body of an `each` returns to end the loop."""
-
-inside_step: ContextVar[bool] = ContextVar("inside_step", default=False)
-"""Whether the code that runs is a step's: fields can't be assigned there."""
-
-
-class Step(ABC, Generic[T_co]):
-    """A step that waits to be run: `await` it, or give it to `gather`."""
-
-    @abstractmethod
-    def __await__(self) -> Any: ...
 
 
 class SyncConnection(ABC):
@@ -104,6 +69,42 @@ class Connection(ABC):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that `wait_message` took: its data, and who sent it."""
+
+    data: Any
+    connection: Connection
+
+
+class Child(ABC):
+    """A transaction that this one started.
+
+    Attributes:
+        id: Its id.
+        sync: The same for a plain `run`.
+    """
+
+    id: str
+    sync: SyncChild
+
+    @abstractmethod
+    def result(self) -> Awaitable[Any]:
+        """Wait for the child's end and return its result; in `run` only. Recorded: it is the same after a crash.
+
+        Raises:
+            TransactionFailed: It failed or was cancelled.
+        """
+
+
+class SyncChild(ABC):
+    """The same for a plain `run`: it blocks."""
+
+    @abstractmethod
+    def result(self) -> Any:
+        """As `Child.result`."""
+
+
 class SyncTransaction(ABC):
     """The verbs for plain hooks and plain steps: the same as `Transaction`'s, but they block the thread."""
 
@@ -117,11 +118,33 @@ class SyncTransaction(ABC):
     def fail(self, message: str) -> None: ...
 
     @abstractmethod
-    def step(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any: ...
+    def step(
+        self, name: str, fn: Callable[..., Any], *args: Any, retries: int = 0, timeout_s: float | None = None,
+        backoff_s: float = 1.0, in_process: bool = False, **kwargs: Any,
+    ) -> Any: ...  # fmt: skip
 
     @abstractmethod
     def gather(self, *steps: Step[Any]) -> list[Any]:
         """Each of `steps` is made by `self.transaction.step(...)`."""
+
+    @abstractmethod
+    def sleep(self, name: str, seconds: float) -> None:
+        """As `Transaction.sleep`; a minute at most, since the thread waits."""
+
+    @abstractmethod
+    def set_timer(self, name: str, seconds: float) -> None: ...
+
+    @abstractmethod
+    def cancel_timer(self, name: str) -> None: ...
+
+    @abstractmethod
+    def wait_message(self, name: str, timeout_s: float | None = None) -> Message | None: ...
+
+    @abstractmethod
+    def start(
+        self, name: str, state: State | str, input: Mapping[str, Any] | None = None, *, queue: str | None = None,
+        priority: int = 0, delay_s: float = 0.0,
+    ) -> Child: ...  # fmt: skip
 
     @abstractmethod
     def each(self, name: str, items: Sequence[T], body: Callable[[T], Any]) -> None: ...
@@ -152,10 +175,12 @@ class Transaction(ABC):
 
     Attributes:
         id: The transaction's id.
+        cancel_reason: Why it was cancelled, in `on_cancel`; None where it wasn't.
         sync: The same verbs, blocking, for plain hooks.
     """
 
     id: str
+    cancel_reason: str | None
     sync: SyncTransaction
 
     @abstractmethod
@@ -180,25 +205,44 @@ class Transaction(ABC):
 
     @overload
     def step(
-        self, name: str, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
-    ) -> Step[T]: ...
+        self, name: str, fn: Callable[..., Awaitable[T]], *args: Any, retries: int = 0, timeout_s: float | None = None,
+        backoff_s: float = 1.0, in_process: bool = False, **kwargs: Any,
+    ) -> Step[T]: ...  # fmt: skip
 
     @overload
-    def step(self, name: str, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Step[T]: ...
+    def step(
+        self, name: str, fn: Callable[..., T], *args: Any, retries: int = 0, timeout_s: float | None = None,
+        backoff_s: float = 1.0, in_process: bool = False, **kwargs: Any,
+    ) -> Step[T]: ...  # fmt: skip
 
     @abstractmethod
-    def step(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Step[Any]:
+    def step(
+        self, name: str, fn: Callable[..., Any], *args: Any, retries: int = 0, timeout_s: float | None = None,
+        backoff_s: float = 1.0, in_process: bool = False, **kwargs: Any,
+    ) -> Step[Any]:  # fmt: skip
         """Run `fn` without the turn, record its result under `name`, and never run it again once recorded.
 
-        `fn` is async, or plain (then it runs in a thread). It assigns no fields; it may send updates. Its effects
-        outside are at-least-once. A cancelled step isn't recorded; a thread can't be stopped, its result is dropped.
+        `fn` is async, or plain (then it runs in a thread). It touches no fields; it may send updates. Its effects
+        outside are at-least-once: `orbit.current_step().key` makes them safe.
+
+        Args:
+            retries: How often `fn` is called again when it raises.
+            timeout_s: How long one call may take; then it counts as one that raised TimeoutError. A thread can't be
+                stopped: its result is dropped.
+            backoff_s: The pause before the first of the retries, doubling up to a minute, with jitter.
+            in_process: Run a plain `fn` in a process of the worker's pool, for work that needs a CPU for itself. What
+                goes in and comes out is pickled. At its time limit, or when the transaction leaves, that process is
+                ended.
+            args / kwargs: For `fn`. What has one of the names above goes in with `functools.partial`.
 
         Returns:
             What `fn` returned, as it is after a recovery: JSON values plus bytes (a tuple comes back as a list).
 
         Raises:
             BadRequest, TooLarge: The result can't be recorded.
-            Whatever `fn` raises: that isn't recorded.
+            Whatever `fn` raised at last: that isn't recorded.
+
+        Cancellation: isn't recorded.
         """
 
     @abstractmethod
@@ -213,6 +257,58 @@ class Transaction(ABC):
 
         Args:
             items: A sequence that is the same each time: a range, or a field that the loop doesn't change.
+        """
+
+    @abstractmethod
+    def sleep(self, name: str, seconds: float) -> Awaitable[None]:
+        """Wait, in `run` or at the beginning of an `each`'s body. The deadline is recorded under `name` when it begins:
+        after a crash or a deploy it is waited for, not begun anew. A transaction that sleeps for long is unloaded.
+
+        Args:
+            seconds: From 0 on, at most ten years.
+        """
+
+    @abstractmethod
+    def set_timer(self, name: str, seconds: float) -> Awaitable[None]:
+        """Have `on_timer(name)` called once, after so many seconds; a timer of that name that is set already goes.
+
+        In `run` it is recorded under `name`: once it is, this returns at once and sets nothing.
+
+        Args:
+            seconds: From 0 on, at most ten years.
+        """
+
+    @abstractmethod
+    def cancel_timer(self, name: str) -> Awaitable[None]:
+        """Have the timer of that name not fire any more, if it is set and hasn't been handled."""
+
+    @abstractmethod
+    def wait_message(self, name: str, timeout_s: float | None = None) -> Awaitable[Message | None]:
+        """Take the oldest message, or wait for one; in `run` (or at the beginning of an `each`'s body) of a State
+        without `on_update`. It is recorded under `name`, in the commit that takes it out of the inbox.
+
+        Args:
+            timeout_s: Counted from when the waiting first began, durably as with `sleep`.
+
+        Returns:
+            None: No message came in time.
+        """
+
+    @abstractmethod
+    def start(
+        self, name: str, state: State | str, input: Mapping[str, Any] | None = None, *, queue: str | None = None,
+        priority: int = 0, delay_s: float = 0.0,
+    ) -> Awaitable[Child]:  # fmt: skip
+        """Start a transaction as this one's child, once, as part of the turn. It runs by itself; `result()` waits for
+        it.
+
+        A cancelled transaction cancels its children. One that finishes or fails leaves them alone.
+
+        Args:
+            name: Of the child: its id is derived from this transaction, the scope and the name.
+            state: A State that holds its input; or the name of one that workers run, with its `input`.
+            queue / priority: Instead of its State's queue; the higher the more urgent, from -100 to 100.
+            delay_s: Not before.
         """
 
     @abstractmethod

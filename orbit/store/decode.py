@@ -151,9 +151,9 @@ def work(reply: Raw) -> t.Work | t.Missing:
 
 
 def grant(raw: Raw) -> t.Grant:
-    tx, epoch, number, queue, state, version, crashed = (item.decode() for item in raw)
+    tx, epoch, number, queue, state, version, crashed, crashes = (item.decode() for item in raw)
     spec = t.Spec(queue, state, int(version))
-    return t.Grant(TxId(tx), Epoch(epoch), int(number), spec, crashed == "1")
+    return t.Grant(TxId(tx), Epoch(epoch), int(number), spec, crashed == "1", int(crashes))
 
 
 def loaded(reply: Raw) -> t.Loaded | t.Fenced | t.Vanished:
@@ -161,7 +161,7 @@ def loaded(reply: Raw) -> t.Loaded | t.Fenced | t.Vanished:
         return t.Vanished()
     if reply[0] == b"fenced":
         return t.Fenced()
-    number, head, returned, passes, attempts, crashes, cancel, keep, note, of, lineage = reply[1]
+    number, head, returned, passes, attempts, crashes, cancel, keep, note, of, lineage, priority = reply[1]
     snapshot_id, snapshot = reply[2][0], pairs(reply[2][1])
     return t.Loaded(
         number=int(number),
@@ -183,6 +183,7 @@ def loaded(reply: Raw) -> t.Loaded | t.Fenced | t.Vanished:
         parent=parent(of),
         lineage=text(lineage),
         elapsed_ms=int(reply[7]),
+        priority=int(priority),
     )
 
 
@@ -202,6 +203,7 @@ def transaction(tx: bytes, meta: dict[bytes, bytes]) -> t.Transaction:
     def moment(name: bytes) -> int | None:
         return int(meta[name]) if name in meta else None
 
+    of = parent(meta.get(b"parent"))
     return t.Transaction(
         tx=TxId(tx.decode()),
         state=text(meta[b"state"]),
@@ -222,7 +224,8 @@ def transaction(tx: bytes, meta: dict[bytes, bytes]) -> t.Transaction:
         trace=text(meta.get(b"trace")) or None,
         cancel_reason=optional(meta.get(b"cancel")),
         waits=text(meta.get(b"waits")) or None,
-        parent=of.tx if (of := parent(meta.get(b"parent"))) else None,
+        parent=of.tx if of else None,
+        parent_key=of.key if of else None,
     )
 
 

@@ -48,6 +48,11 @@ class Grants(StorePart):
         )
         return decode.work(reply)
 
+    async def read_message(self, tx: TxId, entry: InboxId) -> t.InboxEntry | None:
+        """One message of the inbox; None where it isn't there (Redis lost it)."""
+        found = await self._link.read("XRANGE", f"{self._keys.transaction(tx)}:inbox", entry, entry)
+        return decode.inbox_entry(found[0]) if found else None
+
     async def renew(self, partition: int, worker: str, held: Sequence[t.Held], lease_ms: int) -> t.Renewal:
         """Extend the leases that the worker still holds. All of `held` are of this partition. Atomic in `renew.lua`."""
         if not held:
@@ -72,7 +77,7 @@ class Grants(StorePart):
         Args:
             number: The last commit that the worker knows of; where Redis is at another one, it is ready at once.
             waits_for: The limit whose permit it waits for: as idle, but `pending`.
-            timers: Times at which it wakes, beside those that it has: member and ms from now. A message wakes it before.
+            timers: Times at which it wakes, beside those that it has: member and ms from now. Messages wake it before.
 
         Raises:
             OutcomeUnknown: The connection broke. Releasing again is safe. Atomic in `release.lua`.

@@ -22,8 +22,9 @@ class Permits(StorePart):
             OutcomeUnknown: The connection broke. Asking again is safe. Atomic in `permit.lua`.
         """
         held, *admitted = await self._link.run(
-            script.PERMIT, self._whole(limit.name), limit.name, tx, limit.most, f"{limit.gap_ms:.3f}", lease_ms, priority
-        )
+            script.PERMIT, self._whole(limit.name), limit.name, tx, limit.most, f"{limit.gap_ms:.3f}", lease_ms,
+            priority,
+        )  # fmt: skip
         return t.Permit(held == b"1", decode.ids(admitted))
 
     async def unpermit(self, limit: str, tx: TxId) -> tuple[TxId, ...]:

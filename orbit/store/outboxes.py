@@ -66,7 +66,8 @@ class Outboxes(StorePart):
             OutcomeUnknown: The connection broke. Delivering again is safe. Atomic in `deliver.lua`.
         """
         answer = await self._link.run(
-            script.DELIVER, self._keys.both(parent.tx), parent.tx, child, parent.key, decode.pack_outcome(ended), digits(18)
+            script.DELIVER, self._keys.both(parent.tx), parent.tx, child, parent.key, decode.pack_outcome(ended),
+            digits(18),
         )
         match decode.text(answer):
             case "gone" | "over" | "taken" | "delivered" as said:

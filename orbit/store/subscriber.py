@@ -103,6 +103,10 @@ class Subscriber:
             handlers[self._store.keys.worker_channel(partition, worker)] = self._nudge
         await self._follow(handlers)
 
+    async def follow_worker(self, partition: int, worker: str) -> None:
+        """A worker's own channel in one partition."""
+        await self._follow({self._store.keys.worker_channel(partition, worker): self._nudge})
+
     async def follow_edge(self, edge: str) -> None:
         """This edge's own channel (`tell_edge`)."""
         await self._follow({self._store.keys.edge_channel(edge): self._edge})

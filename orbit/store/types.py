@@ -243,7 +243,8 @@ class SessionChange:
 class Work:
     """What waits for a transaction's owner, read in one instant.
 
-    `incoming`: messages, timers and ends of children, in order. `told`: for each session of a message here, the place that the State was told last (None: never).
+    `incoming`: messages, timers and ends of children, in order.
+    `told`: for each session of a message here, the place that the State was told last (None: never).
     `changes` are those that are due; `next_change_ms`: in how many ms another one will be.
     """
 
@@ -271,13 +272,17 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A transaction handed to one worker under a new epoch. `crashed`: the lease before ran out, unreleased."""
+    """A transaction handed to one worker under a new epoch.
+
+    `crashed`: the lease before ran out, unreleased. `crashes`: how often that was, without progress since.
+    """
 
     tx: TxId
     epoch: Epoch
     number: int
     spec: Spec
     crashed: bool
+    crashes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +319,7 @@ class Loaded:
     lineage: str
     elapsed_ms: int
     """Since it was claimed for the first time."""
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -569,6 +575,8 @@ class Transaction:
     waits: str | None = None
     """The limit that it waits for."""
     parent: TxId | None = None
+    parent_key: str | None = None
+    """Under which key its parent knows it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ code and change its fields; it gives it away only after a commit or a rollback.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -16,18 +18,21 @@ from pydantic import ValidationError
 from orbit.errors import TooLarge, UsageError
 from orbit.protocol.ids import InboxId, TxId
 from orbit.protocol.values import pack
-from orbit.state import State, Unloaded, become, encode, hooks_of, is_async, rebuild
+from orbit.state import State, Unloaded, become, encode, hooks_of, rebuild
 from orbit.store import types as t
 from orbit.worker.frames import Frame, current_frame, place_of
 from orbit.worker.history import History
 from orbit.worker.lease import Lease, now_s
 from orbit.worker.surroundings import Leaving, Surroundings
-from orbit.worker.threads import ThreadedCall, Threads
+from orbit.worker.threads import Threads
 from orbit.worker.turn import NO_FIELDS, Fields, Turn
 
 T = TypeVar("T")
 
 _KNOCKS, _KNOCK_S = 20, 0.1
+REST, PERMIT, LATE = "r", "p", "x"
+"""Timers: the pause before the next attempt of `run`; when a permit is asked for again; the end of `timeout_s`."""
+PERMIT_AGAIN_S = 30.0
 
 log = structlog.get_logger("orbit.worker")
 
@@ -42,6 +47,16 @@ def reasons(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, part['loc'])) or 'input'}: {part['msg']}" for part in found[:20])
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """`run` waits for something else than its turn, until `until_s` at the latest. `held`: in a thread, which stays."""
+
+    until_s: float | None
+    held: bool = False
+    limit: str | None = None
+    """The limit whose permit it waits for."""
+
+
 class Actor:
     """One transaction while this worker holds it.
 
@@ -51,6 +66,13 @@ class Actor:
         last_seen: The newest inbox entry that was read.
         look: Set where something may wait in the inbox.
         rest_s: With RESTING: how long.
+        pause: What `run` waits for.
+        mail / looked: Messages for `wait_message`, by their place in the inbox / set once that was read.
+        stirred: Set where what it waits for may be there: a message in `mail`, the end of a child, a permit.
+        steps: How many steps run now.
+        poison: The message that is refused, since it cost its workers again and again.
+        late_s: When the transaction is to have ended, by its `timeout_s`.
+        permit: The limit of which it holds a permit, or waits for one.
         tasks: What it runs; those that unwind slowly outlast its life.
         patient: What can't be stopped (a thread) is waited for, so that its work isn't done twice.
     """
@@ -74,6 +96,19 @@ class Actor:
         self.rest_s = 0.0
         self.resting_until_s: float | None = None
         self.running = False
+        self.pause: Pause | None = None
+        self.stirred = asyncio.Event()
+        self.mail: deque[InboxId] = deque()
+        self.looked = asyncio.Event()
+        self.steps = 0
+        self.touched = False
+        self.late_s: float | None = None
+        self.permit: t.Limit | None = None
+        self.parent: t.Parent | None = None
+        self.lineage = grant.spec.state
+        self.priority = 0
+        self.cancel_reason: str | None = None
+        self.poison: InboxId | None = None
         self.patient = False
         self.hurried = False
         self.tasks: set[asyncio.Task[None]] = set()
@@ -145,11 +180,22 @@ class Actor:
     def _begin_turn(self) -> None:
         self.turn = Turn()
         self._holder, self._held_since_s = asyncio.current_task(), now_s()
+        self.limit_turn(current_frame.get(), self.options.turn_timeout_s)
+        if self.steps and encode(self.state) != self.history.committed:
+            self.touched = True
+            self.roll_back()
 
     def give(self) -> None:
         """Give the turn away: first to whoever waited longest."""
         self._holder = None
+        self.limit_turn(current_frame.get(), None)
         self._lock.release()
+
+    def limit_turn(self, frame: Frame | None, seconds: float | None) -> None:
+        """From now on the frame's code may hold the turn for so long; None: it doesn't hold it."""
+        if frame is None or frame.limit is None or frame.limit.expired():
+            return
+        frame.limit.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
     def held_long(self) -> str | None:
         """The place of the code that holds the turn, the first time that it is seen to hold it for long."""
@@ -252,19 +298,6 @@ class Actor:
 
     # ---- the State's code
 
-    async def call(self, frame: Frame, fn: Callable[..., Any], *args: Any) -> Any:
-        """Run a hook or a loop's body as `frame`: as it is where it is async, else in a thread."""
-        frame.task = asyncio.current_task()
-        token = current_frame.set(frame)
-        try:
-            if is_async(fn):
-                return await fn(*args)
-            call = ThreadedCall(self.threads, f"orbit {frame.hook} {self.tx}")
-            result = await call.run(lambda: False, fn, *args)
-            return await result if asyncio.iscoroutine(result) else result
-        finally:
-            current_frame.reset(token)
-
     def failed(self, hook: str) -> None:
         """Log the exception of a hook that is being handled."""
         self.around.metrics.failures.labels(self.grant.spec.state, hook).inc()
@@ -275,11 +308,36 @@ class Actor:
 
     # ---- what the world tells it
 
-    def note_cancel(self) -> None:
+    def note_cancel(self, reason: str = "") -> None:
+        self.cancel_reason = self.cancel_reason or reason
         self.cancelling.set()
 
     def nudge(self) -> None:
         self.look.set()
+
+    def stir(self) -> None:
+        """What `run` waits for may be there."""
+        self.stirred.set()
+
+    @property
+    def long_pause_s(self) -> float:
+        """How much longer `run` waits, where that is worth a sleep of the whole transaction; else 0."""
+        pause = self.pause
+        if pause is None or pause.held:
+            return 0.0
+        left_s = float("inf") if pause.until_s is None else pause.until_s - now_s()
+        return left_s if left_s > self.around.long_pause_s else 0.0
+
+    def wake_timers(self) -> list[tuple[str, int]]:
+        """Times at which it must wake, beside those in its history, should it be put to sleep now: member and ms."""
+        found = []
+        if self.leaving is Leaving.RESTING:
+            found.append((REST, int(self.rest_s * 1000)))
+        if self.leaving is Leaving.WAITING:
+            found.append((PERMIT, int(PERMIT_AGAIN_S * 1000)))
+        if self.late_s is not None and self.leaving in (Leaving.IDLE, Leaving.RESTING, Leaving.WAITING):
+            found.append((LATE, max(0, int((self.late_s - now_s()) * 1000))))
+        return found
 
     def hurry(self) -> None:
         """Don't linger when there is nothing to do."""

@@ -1,4 +1,4 @@
-"""Looking after partitions: expired leases, wake times, what is past its retention.
+"""Looking after partitions: expired leases, wake times, schedules, permits, what is undelivered or past its retention.
 
 A partition says when it next needs `due`; those that rank first for it call it then: the first at once, the next a
 little later. Each partition is also visited now and then, whatever was said.
@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from orbit.protocol.ids import TxId
+from orbit.store import types as t
 from orbit.store.store import Store
+from orbit.worker.delivery import parent_has_taken
+from orbit.worker.firing import fire
 from orbit.worker.ranking import Ranks
 from orbit.worker.settling import BROKEN
 
@@ -29,12 +32,18 @@ _SLICE_S = 5.0
 
 
 class Caretaker:
-    """Calls `due` when a partition needs it. `visited` is told each partition that the slow round passes."""
+    """Calls `due` when a partition needs it, and does what that leaves to its caller.
 
-    def __init__(self, store: Store, ranks: Ranks, visited: Callable[[int], None]) -> None:
+    `visited` is told each partition that the slow round passes; `deliver` whose outbox holds something.
+    """
+
+    def __init__(
+        self, store: Store, ranks: Ranks, visited: Callable[[int], None], deliver: Callable[[TxId], None]
+    ) -> None:
         self._store = store
         self._ranks = ranks
         self._visited = visited
+        self._deliver = deliver
         self._loop = asyncio.get_running_loop()
         self._at: dict[int, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -98,13 +107,25 @@ class Caretaker:
             answer = await self._store.due(partition)
             if answer.next_ms is not None:
                 self.needed(partition, answer.next_ms)
-            for tx in answer.removable:
-                await self._remove(tx)
+            for tx in answer.undelivered:
+                self._deliver(tx)
+            await self._do(answer)
         except BROKEN:
             self.needed(partition, int(_AGAIN_S * 1000))
         except Exception:
             log.exception("due failed", partition=partition)
 
+    async def _do(self, answer: t.DueAnswer) -> None:
+        for tx in answer.admitted:
+            await self._store.rouse(tx, "permit")
+        for name, at_ms in answer.fires:
+            await fire(self._store, name, at_ms, answer.now_ms)
+        for tx in answer.removable:
+            await self._remove(tx)
+
     async def _remove(self, tx: TxId) -> None:
-        if await self._store.remove(tx):
+        removed = await self._store.remove(tx)
+        if removed is None and await parent_has_taken(self._store, tx):
+            removed = await self._store.remove(tx, taken=True)
+        if removed:
             log.debug("removed", tx=tx)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -21,13 +22,15 @@ class WorkerConfig:
         app: `module`, `module:State` or a path to a `.py` file.
         redis: The URL of the deployment's Redis.
         concurrency: At most so many transactions at once.
-        queues: The queues that it serves.
+        queues: The queues that it serves; what was started on one of them may be of any State of `app`.
         lease_s / drain_s: See `orbit.config.Timing`.
         linger_s: How long a transaction with nothing to do is kept in memory.
         health_port: Where `/livez`, `/readyz` and `/metrics` are served; None for nowhere.
         partitions: Recorded at a deployment's first use, checked afterwards; None: whatever is recorded.
         say: Is told the lines that the process prints.
         rebuild_always: Rebuild the fields after every commit (`orbit dev`).
+        processes: How many processes there may be for steps with `in_process`.
+        alone: The command that goes on with one transaction in a process of its own (`orbit alone`); empty: none does.
         stop: Set to drain.
     """
 
@@ -44,6 +47,8 @@ class WorkerConfig:
     partitions: int | None = None
     say: Callable[[str], None] = _print
     rebuild_always: bool = False
+    processes: int = field(default_factory=lambda: os.cpu_count() or 1)
+    alone: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     stop: asyncio.Event = field(default_factory=asyncio.Event)

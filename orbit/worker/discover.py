@@ -1,4 +1,4 @@
-"""From APP to the States in it, each tried out before any transaction depends on it."""
+"""From APP to the States in it, each tried out before any transaction depends on it, and what it gives beside them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,30 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from orbit.errors import DefinitionError
-from orbit.state import State, check_definition, hooks_of
+from orbit.state import Lifespan, Middleware, State, check_definition, hooks_of, migrates
 from orbit.store.types import Spec, StateRecord
 
+T = TypeVar("T")
 
-def load_app(app: str) -> list[type[State]]:
-    """The States of `app`: `module`, `module:State`, or a path to a `.py` file (`:State` may follow).
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """What an APP gives its workers: States, what is opened for them, and what is called around their code."""
+
+    states: tuple[type[State], ...]
+    lifespans: tuple[Lifespan, ...] = ()
+    middleware: tuple[Middleware, ...] = ()
+
+
+def load_app(app: str) -> App:
+    """What stands in `app`: `module`, `module:State`, or a path to a `.py` file (`:State` may follow).
 
     Raises:
         DefinitionError: One line: it doesn't import, holds no State, or one that can't work as it is written.
@@ -24,6 +38,10 @@ def load_app(app: str) -> list[type[State]]:
     place, _, only = app.partition(":")
     module = _from_file(Path(place), app) if place.endswith(".py") else _imported(place, app)
     found = _states_in(module)
+    lifespans = _all_of(module, Lifespan)
+    if len(lifespans) > 1:
+        names = ", ".join(one.name for one in lifespans)
+        raise DefinitionError(f"{app}: holds several lifespans ({names}): make one of them, which opens the others")
     if only:
         found = [cls for cls in found if only in (cls.__name__, cls.__orbit__.name)]
     if not found:
@@ -31,7 +49,11 @@ def load_app(app: str) -> list[type[State]]:
     _check_names(app, found)
     for cls in found:
         check_definition(cls)
-    return found
+    return App(tuple(found), lifespans, _all_of(module, Middleware))
+
+
+def _all_of(module: ModuleType, kind: type[T]) -> tuple[T, ...]:
+    return tuple(value for value in vars(module).values() if isinstance(value, kind))
 
 
 def record_of(cls: type[State]) -> StateRecord:
@@ -51,6 +73,14 @@ def record_of(cls: type[State]) -> StateRecord:
 def spec_of(cls: type[State]) -> Spec:
     options = cls.__orbit__
     return Spec(options.queue, options.name, options.version)
+
+
+def specs_of(cls: type[State], queues: Iterable[str]) -> tuple[Spec, ...]:
+    """What a worker of these queues can run of a State: its own version, and the older ones that it migrates."""
+    options = cls.__orbit__
+    oldest = 1 if migrates(cls) else options.version
+    versions = range(options.version, oldest - 1, -1)
+    return tuple(Spec(queue, options.name, version) for queue in queues for version in versions)
 
 
 def _states_in(module: ModuleType) -> list[type[State]]:

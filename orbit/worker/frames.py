@@ -35,6 +35,10 @@ class Frame:
     Attributes:
         hook: Its name, for messages.
         task: The only task that may await verbs here.
+        name: Of the timer, the loop or the step; else empty.
+        attempt: Which attempt of a `run` or a step it is.
+        threaded: It is a plain function, in a thread.
+        limit: What ends it when it holds the turn for too long.
         rejected: The text with which `connection.reject` refused the message.
     """
 
@@ -43,7 +47,16 @@ class Frame:
     hook: str
     scope: Scope
     task: asyncio.Task[Any] | None = None
+    name: str = ""
+    attempt: int = 1
+    threaded: bool = False
+    limit: asyncio.Timeout | None = None
     rejected: str | None = None
+
+    @property
+    def kind_of_call(self) -> str:
+        """What middleware is told that it is."""
+        return {Kind.BODY: "each", Kind.STEP: "step"}.get(self.kind, self.hook)
 
 
 current_frame: ContextVar[Frame | None] = ContextVar("current_frame", default=None)

@@ -1,41 +1,28 @@
-"""The handlers: messages and changes of connections, one after another, each as one turn."""
+"""What waits for a transaction, read and answered in order: messages, timers, ends of children, connections."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from orbit.errors import OrbitError
 from orbit.protocol.ids import PublicName
 from orbit.protocol.values import pack, unpack
-from orbit.state import LeaveRun, Refused
 from orbit.store import types as t
 from orbit.worker.actor import Actor
-from orbit.worker.frames import Frame, Kind
+from orbit.worker.children import take_end
+from orbit.worker.handling import Handling, handle
 from orbit.worker.lease import now_s
-from orbit.worker.scopes import Scope, change_scope, entry_scope
+from orbit.worker.scopes import change_scope, entry_scope
 from orbit.worker.settling import persist
 from orbit.worker.surroundings import Leaving
+from orbit.worker.timers import timer_name
 from orbit.worker.turn import Turn
 from orbit.worker.verbs import ActorConnection
 
 _BATCH = 1_000
 """Messages read at once: more than an inbox holds by default, as connection changes are compared with all of them."""
-_FAILED = "the State failed on this message"
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One handler to be called: `answer` fills the turn of its commit, `refuse` also that of a failed one."""
-
-    hook: str
-    args: tuple[Any, ...]
-    scope: Scope
-    answer: Callable[[Turn], None]
-    refuse: Callable[[Turn, str, str], None]
+_KILLED = "the processes that handled this message were lost"
 
 
 class Attendant:
@@ -81,7 +68,7 @@ class Attendant:
         actor, until = self._actor, []
         if self._next_change_s is not None:
             until.append(max(0.0, self._next_change_s - now_s()))
-        if not actor.running or self._long_rest_s() > 0:
+        if not actor.running or self._long_rest_s() > 0 or actor.long_pause_s > 0:
             until.append(0.0 if actor.hurried else actor.around.linger_s)
         return min(until, default=None)
 
@@ -95,7 +82,9 @@ class Attendant:
         rest_s = self._long_rest_s()
         if rest_s:
             self._actor.leave(Leaving.RESTING, rest_s)
-        elif not self._actor.running:
+        elif self._actor.pause is not None and self._actor.pause.limit is not None:
+            self._actor.leave(Leaving.WAITING)
+        elif not self._actor.running or self._actor.long_pause_s > 0:
             self._actor.leave(Leaving.IDLE)
 
     # ---- what was found
@@ -114,26 +103,54 @@ class Attendant:
             actor.leave(Leaving.HANDED_OVER)
             return False
         if work.cancel is not None:
-            actor.note_cancel()
+            actor.note_cancel(work.cancel)
         self._next_change_s = None if work.next_change_ms is None else now_s() + work.next_change_ms / 1000
         told = dict(work.told)
         changes = {change.session: change for change in work.changes}
         told_any = False
-        for entry in work.messages:
-            told_any |= await self._message(entry, told, changes)
+        for entry in work.incoming:
+            told_any |= await self._attend_to(entry, told, changes)
             actor.last_seen = entry.id
+        actor.looked.set()
         # Changes after all the messages: a message from an earlier place than the present one was stored before it.
         if not work.more:
             for change in work.changes:
                 told_any |= await self._change(change, told)
         return work.more or told_any
 
+    async def _attend_to(
+        self, entry: t.Incoming, told: dict[PublicName, str | None], changes: dict[PublicName, t.SessionChange]
+    ) -> bool:
+        """Answer one entry of the inbox; whether the State was told of a connection."""
+        match entry:
+            case t.FiredTimer():
+                await self._timer(entry)
+            case t.ChildEnd():
+                await take_end(self._actor, entry)
+            case t.InboxEntry() if "on_update" in self._actor.hooks:
+                return await self._message(entry, told, changes)
+            case t.InboxEntry() if "run" in self._actor.hooks and not self._actor.history.run_returned:
+                self._actor.mail.append(entry.id)
+                self._actor.stir()
+        return False
+
+    async def _timer(self, entry: t.FiredTimer) -> None:
+        """Call `on_timer`, unless the timer was cancelled or set anew since. One that fails has been handled."""
+        name = timer_name(entry.member)
+
+        def answer(turn: Turn) -> None:
+            turn.consumed.append(entry.id)
+            turn.over.append(entry.member)
+
+        if entry.member in self._actor.history.timers and "on_timer" in self._actor.hooks:
+            await handle(self._actor, Handling("on_timer", (name,), entry_scope(entry.id), answer, name=name))
+        else:
+            await self._actor.commit_aside(Turn(consumed=[entry.id], over=[entry.member]))
+
     async def _message(
         self, entry: t.InboxEntry, told: dict[PublicName, str | None], changes: dict[PublicName, t.SessionChange]
     ) -> bool:
         """Answer a message, its session's connection before it; whether the State was told of that."""
-        if "on_update" not in self._actor.hooks:
-            return False
         told_any = False
         if entry.session is not None and self._connections:
             change = changes.get(entry.session)
@@ -158,8 +175,12 @@ class Attendant:
         return True
 
     async def _update(self, entry: t.InboxEntry) -> None:
+        actor = self._actor
+
         def answer(turn: Turn) -> None:
             turn.consumed.append(entry.id)
+            if actor.around.alone:
+                turn.note = ""
 
         def refuse(turn: Turn, code: str, text: str) -> None:
             if entry.session is not None and entry.mid is not None:
@@ -169,11 +190,20 @@ class Attendant:
             turn = Turn()
             answer(turn)
             refuse(turn, "forbidden", self._barred[entry.session])
-            await self._actor.commit_aside(turn)
+            await actor.commit_aside(turn)
             return
-        connection = ActorConnection(self._actor, entry.session, True, entry.subject)
+        if entry.id == actor.poison:
+            actor.log.error("a message is refused: the processes that handled it were lost", entry=entry.id)
+            turn = Turn(gave_up=True)
+            answer(turn)
+            refuse(turn, "state_error", _KILLED)
+            await actor.commit_aside(turn)
+            return
+        if actor.around.alone:  # should this process be lost, the next one knows by which message
+            await actor.commit_aside(Turn(note=entry.id))
+        connection = ActorConnection(actor, entry.session, True, entry.subject)
         args = (connection, unpack(entry.data))
-        await self._handle(_Call("on_update", args, entry_scope(entry.id), answer, refuse))
+        await handle(actor, Handling("on_update", args, entry_scope(entry.id), answer, refuse))
 
     async def _connected(self, session: PublicName, place: str, before: str | None, subject: str | None) -> None:
         connection = ActorConnection(self._actor, session, before is not None, subject)
@@ -204,53 +234,8 @@ class Attendant:
 
         if hook in self._actor.hooks:
             scope = change_scope(session, place)
-            await self._handle(_Call(hook, (connection,), scope, answer, lambda turn, code, text: None))
+            await handle(self._actor, Handling(hook, (connection,), scope, answer))
         else:
             turn = Turn()
             answer(turn)
             await self._actor.commit_aside(turn)
-
-    async def _handle(self, call: _Call) -> None:
-        """One handler, one turn: all of it is committed, or nothing but its answer."""
-        actor = self._actor
-        frame = Frame(actor, Kind.HANDLER, call.hook, call.scope)
-        await actor.take()
-        try:
-            refusal = await self._run(frame, call)
-            if refusal is not None:
-                actor.roll_back()
-                call.refuse(actor.turn, *refusal)
-                self._answer(actor.turn, call)
-                await actor.commit_turn()
-        finally:
-            if actor.turn != Turn():
-                actor.roll_back()
-            actor.give()
-
-    async def _run(self, frame: Frame, call: _Call) -> tuple[str, str] | None:
-        """Call the hook and commit its turn; code and text of a refusal, where it is to leave no trace."""
-        actor = self._actor
-        try:
-            await actor.call(frame, actor.hook(call.hook), *call.args)
-            if frame.rejected is None:
-                self._answer(actor.turn, call)
-                await actor.commit_turn()
-                return None
-        except Refused:
-            pass
-        except BaseException as error:
-            if isinstance(error, LeaveRun) or actor.closing or _cancelled():
-                actor.roll_back()
-                raise
-            actor.failed(call.hook)
-            return "state_error", _FAILED
-        return "forbidden", frame.rejected or _FAILED
-
-    def _answer(self, turn: Turn, call: _Call) -> None:
-        turn.forgotten = call.scope.keys(self._actor.history.names)
-        call.answer(turn)
-
-
-def _cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

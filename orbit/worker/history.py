@@ -15,6 +15,7 @@ from orbit.store import types as t
 from orbit.store.store import Store
 from orbit.worker.lease import Lease, now_s, own_deadline_s
 from orbit.worker.metrics import Metrics
+from orbit.worker.scopes import sleep_member, wait_member
 from orbit.worker.settling import BROKEN, Backoff, settled
 from orbit.worker.turn import NO_FIELDS, Base, Fields, Turn, to_commit
 
@@ -26,8 +27,9 @@ class Listener:
     on_refused: Callable[[t.CommitAnswer], None]
     on_broken: Callable[[Exception], None]
     on_ended: Callable[[], None]
-    on_cancel: Callable[[], None]
+    on_cancel: Callable[[str], None]
     on_unread: Callable[[], None]
+    on_outbox: Callable[[], None]
 
 
 class History:
@@ -37,8 +39,9 @@ class History:
         names: What is recorded under names.
         updates / snapshot_at / view_at: Entries since the grant began: in all, up to the newest snapshot, and view.
         committed: The fields as of the last commit, encoded.
-        rest_s: How much longer the pause before the next attempt of `run` was to last, when the grant began.
         stored: The newest snapshot in Redis: `committed`, but before the first one the input as it came.
+        timers: By member, when: seconds by our own clock, None for one that stands in the inbox.
+        children: The outbox's fields of children whose end hasn't been taken.
     """
 
     def __init__(
@@ -61,7 +64,9 @@ class History:
         self.passes = loaded.passes
         self.run_returned = loaded.run_returned
         self.committed = self.stored = loaded.snapshot.fields
-        self.rest_s = (loaded.wake_in_ms or 0) / 1000
+        loaded_s = now_s()
+        self.timers = {member: None if ms is None else loaded_s + ms / 1000 for member, ms in loaded.timers.items()}
+        self.children = set(loaded.children)
         self.updates = 0
         view_seq = loaded.view_head.seq if loaded.view_head else 0
         self.snapshot_at = loaded.snapshot.head.seq - loaded.head.seq
@@ -96,6 +101,7 @@ class History:
             if self._shut:
                 raise Unloaded("this worker no longer runs the transaction")
             fields = plan()
+            turn.over += [member for key in turn.forgotten for member in self._times_of(key)]
             commit = to_commit(self._base(), turn, fields, self._wanted_lease_ms())
             if commit is None:
                 return
@@ -115,7 +121,7 @@ class History:
                 self._shut = True
                 self._listener.on_refused(answer)
                 raise Unloaded("the transaction goes on elsewhere: this commit was refused")
-            self._apply(commit, turn, fields, answer)
+            self._apply(commit, turn, fields, answer, asked_s)
             if commit.lease_ms:
                 self._lease.extend(own_deadline_s(asked_s, self._lease_s))
         self._tell(commit, answer)
@@ -140,12 +146,24 @@ class History:
             if self._dropped:
                 raise Unloaded("this worker no longer runs the transaction")
 
-    def _apply(self, commit: t.Commit, turn: Turn, fields: Fields, answer: t.Done | t.Repeated) -> None:
+    def _times_of(self, key: str) -> list[str]:
+        """The members of what waits under a name."""
+        return [member for member in (sleep_member(key), wait_member(key)) if member in self.timers]
+
+    def _apply(
+        self, commit: t.Commit, turn: Turn, fields: Fields, answer: t.Done | t.Repeated, asked_s: float
+    ) -> None:
         self.number = self._lease.number = answer.number
         self.head = answer.head
         self.names.update(turn.names)
         for key in turn.forgotten:
             self.names.pop(key, None)
+        for member in commit.dropped_timers:
+            self.timers.pop(member, None)
+        for member, ms in commit.timers:
+            self.timers[member] = asked_s + ms / 1000
+        self.children.difference_update(turn.taken)
+        self.children.update(turn.outbox)
         self.updates += turn.updates
         if fields.changed is not None:
             self.committed = fields.changed
@@ -161,11 +179,13 @@ class History:
         self.run_returned = self.run_returned if turn.run_returned is None else turn.run_returned
 
     def _tell(self, commit: t.Commit, answer: t.Done | t.Repeated) -> None:
+        if commit.outbox:
+            self._listener.on_outbox()
         if commit.end is not None:
             self._shut = True
             self._listener.on_ended()
             return
         if answer.cancel is not None:
-            self._listener.on_cancel()
+            self._listener.on_cancel(answer.cancel)
         if answer.unread:
             self._listener.on_unread()

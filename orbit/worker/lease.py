@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from orbit.protocol.ids import Epoch, TxId
 from orbit.store.types import Held
@@ -11,9 +13,27 @@ from orbit.store.types import Held
 _BOOT = getattr(time, "CLOCK_BOOTTIME", None)
 
 
+def _system_s() -> float:
+    return time.clock_gettime(_BOOT) if _BOOT is not None else time.monotonic()
+
+
+_clock: Callable[[], float] = _system_s
+
+
 def now_s() -> float:
     """Monotonic seconds that go on while the machine is suspended, where the system has such a clock."""
-    return time.clock_gettime(_BOOT) if _BOOT is not None else time.monotonic()
+    return _clock()
+
+
+@contextmanager
+def clock(now: Callable[[], float]) -> Iterator[None]:
+    """While the block runs, `now_s` tells what `now` does, in the whole process (virtual time)."""
+    global _clock
+    before, _clock = _clock, now
+    try:
+        yield
+    finally:
+        _clock = before
 
 
 def own_deadline_s(asked_s: float, lease_s: float) -> float:

@@ -6,18 +6,17 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from pydantic import ValidationError
-
-from orbit.state import LeaveRun, State, bind, encode, flaw_of, from_input, rebuild
+from orbit.state import LeaveRun
 from orbit.store import types as t
-from orbit.worker.actor import Actor, reasons
+from orbit.worker.actor import Actor
 from orbit.worker.handlers import Attendant
-from orbit.worker.history import History, Listener
-from orbit.worker.runner import backoff_s, run_all
-from orbit.worker.settling import persist
+from orbit.worker.handling import Handling, handle_here
+from orbit.worker.loading import load
+from orbit.worker.runner import run_all
+from orbit.worker.scopes import cancel_scope
+from orbit.worker.settling import sleep_until
 from orbit.worker.surroundings import Leaving
 from orbit.worker.turn import Turn, failed
-from orbit.worker.verbs import ActorTransaction
 
 _UNWIND_S = 1.0
 """How long hooks that were cancelled may take to unwind before their transaction is given away all the same."""
@@ -40,83 +39,24 @@ async def live(actor: Actor, drop: asyncio.Event) -> Leaving:
 
 
 async def _stay(actor: Actor) -> None:
-    if not await _load(actor):
+    if not await load(actor):
         return
-    if "run" in actor.hooks and not actor.history.run_returned:
-        actor.running = True
-        _begin(actor, run_all(actor))
-    _begin(actor, Attendant(actor).run())
-    _begin(actor, _end_when_cancelled(actor))
+    working: list[asyncio.Task[None]] = []
+    if not actor.cancelling.is_set():
+        if "run" in actor.hooks and not actor.history.run_returned:
+            actor.running = True
+            working.append(_begin(actor, run_all(actor)))
+        working.append(_begin(actor, Attendant(actor).run()))
+    _begin(actor, _end_when_cancelled(actor, working))
+    if actor.late_s is not None:
+        _begin(actor, _end_when_late(actor, actor.late_s))
 
 
-def _begin(actor: Actor, work: Coroutine[Any, Any, None]) -> None:
+def _begin(actor: Actor, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     task = asyncio.ensure_future(_watched(actor, work))
     actor.tasks.add(task)
     task.add_done_callback(actor.tasks.discard)
-
-
-# ---- loading
-
-
-async def _load(actor: Actor) -> bool:
-    """Rebuild the State; False where there is nothing to run."""
-    store, grant = actor.around.store, actor.grant
-    loaded = await persist(lambda: store.load(grant.tx, grant.epoch))
-    if not isinstance(loaded, t.Loaded):
-        actor.leave(Leaving.GONE)
-        return False
-    listener = Listener(
-        actor.note_refused, actor.note_broken, actor.note_ended, actor.note_cancel, actor.note_unread
-    )
-    actor.history = History(store, grant, loaded, actor.lease, listener, actor.around.lease_s, actor.around.metrics)
-    actor.lease.number = loaded.number
-    if loaded.cancel is not None:
-        await actor.history.commit(Turn(end=t.NewEnd("cancelled")))
-        return False
-    if loaded.crashes >= actor.around.crash_limit:
-        text = f"its workers were lost {loaded.crashes} times"
-        await actor.history.commit(Turn(end=failed("Crashed", text)))
-        return False
-    return await _rebuild(actor, loaded)
-
-
-async def _rebuild(actor: Actor, loaded: t.Loaded) -> bool:
-    first = loaded.snapshot.number == 0
-    try:
-        state = (from_input if first else rebuild)(actor.cls, loaded.snapshot.fields)
-        flaw = flaw_of(state) if first else None
-    except ValidationError as error:
-        if first:
-            await actor.history.commit(Turn(end=failed("ValidationError", reasons(error))))
-        else:
-            await _unreadable(actor)
-        return False
-    except Exception:  # a validator's own
-        await _unreadable(actor)
-        return False
-    if flaw is not None:
-        text = f"{actor.cls.__name__}.{flaw[0]}: doesn't round-trip: {flaw[1]}"
-        await actor.history.commit(Turn(end=failed("DefinitionError", text)))
-        return False
-    _bind(actor, state)
-    return True
-
-
-def _bind(actor: Actor, state: State) -> None:
-    actor.state = state
-    actor.history.committed = encode(state)
-    bind(state, ActorTransaction(actor))
-
-
-async def _unreadable(actor: Actor) -> None:
-    """The code can't read its own snapshot: try again later, as a run that raised, and fail it in the end."""
-    actor.failed("rebuild")
-    attempts = actor.history.attempts + 1
-    if attempts > actor.options.retries:
-        await actor.history.commit(Turn(end=failed("SnapshotError", "its snapshot can't be rebuilt")))
-        return
-    await actor.history.commit(Turn(attempts=attempts))
-    actor.leave(Leaving.RESTING, backoff_s(actor.around.retry, attempts, 1.0))
+    return task
 
 
 # ---- running
@@ -135,12 +75,57 @@ async def _watched(actor: Actor, work: Coroutine[Any, Any, None]) -> None:
         actor.leave(Leaving.RESTING, 1.0)
 
 
-async def _end_when_cancelled(actor: Actor) -> None:
+async def _end_when_cancelled(actor: Actor, working: list[asyncio.Task[None]]) -> None:
     """End a cancelled transaction once the running turn is committed; one that takes too long is rolled back."""
     await actor.cancelling.wait()
     taken = await actor.take_within(actor.around.cancel_grace_s)
+    if "on_cancel" in actor.hooks:
+        if taken:
+            actor.give()
+        await _clean_up(actor, working)
+        return
+    await _end(actor, t.NewEnd("cancelled"), taken=taken)
+
+
+async def _clean_up(actor: Actor, working: list[asyncio.Task[None]]) -> None:
+    """Stop all of the State's code, call `on_cancel`, and end, whether or not that hook fails or takes too long."""
+    for task in working:
+        task.cancel()
+    limit_s = actor.options.cancel_timeout_s
+    if working:
+        _, left = await asyncio.wait(working, timeout=limit_s)
+        if left:
+            actor.log.error("a thread of the State's can't be stopped: on_cancel isn't called")
+            await _end(actor, t.NewEnd("cancelled"), taken=False)
+            return
+    await actor.take()
+    over = t.NewEnd("cancelled")
+
+    def answer(turn: Turn) -> None:
+        turn.end = over
+
     try:
-        await actor.history.commit(Turn(end=t.NewEnd("cancelled")))
+        async with asyncio.timeout(limit_s):
+            await handle_here(actor, Handling("on_cancel", (), cancel_scope(), answer, lambda *_: None))
+    except TimeoutError:
+        actor.log.error("on_cancel took too long: the transaction ends without it", limit_s=limit_s)
+        actor.roll_back()
+        await actor.history.commit(Turn(end=over))
+    finally:
+        actor.give()
+
+
+async def _end_when_late(actor: Actor, late_s: float) -> None:
+    """Fail a transaction that takes longer than its `timeout_s`."""
+    await sleep_until(late_s)
+    taken = await actor.take_within(actor.around.cancel_grace_s)
+    text = f"it took longer than its timeout_s, {actor.options.timeout_s:g} s"
+    await _end(actor, failed("TimeoutError", text), taken=taken)
+
+
+async def _end(actor: Actor, how: t.NewEnd, *, taken: bool) -> None:
+    try:
+        await actor.history.commit(Turn(end=how))
     finally:
         if taken:
             actor.give()

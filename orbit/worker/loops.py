@@ -8,6 +8,7 @@ from typing import Any
 from orbit.errors import UsageError
 from orbit.state import STOP
 from orbit.worker.actor import Actor
+from orbit.worker.calls import call
 from orbit.worker.frames import Frame, Kind
 from orbit.worker.scopes import item_scope, recall, record
 
@@ -35,7 +36,8 @@ async def _item(
     await actor.begin_verb()
     scope = item_scope(actor.history.passes, name, place)
     try:
-        verdict = await actor.call(Frame(actor, Kind.BODY, f"the body of each {name!r}", scope), body, items[place])
+        inner = Frame(actor, Kind.BODY, f"the body of each {name!r}", scope, name=name)
+        verdict = await call(actor, inner, body, items[place])
         after = _STOPPED if verdict is STOP else place + 1
         actor.turn.names[key] = record("each", after, actor.around.limits.data_bytes, name)
         actor.turn.forgotten = scope.keys(actor.history.names)

@@ -12,32 +12,41 @@ from orbit.errors import UsageError
 from orbit.protocol.values import pack
 from orbit.state import LeaveRun, Restarted
 from orbit.store.types import NewEnd
-from orbit.worker.actor import Actor
+from orbit.worker.actor import REST, Actor
+from orbit.worker.calls import call
 from orbit.worker.frames import Frame, Kind
 from orbit.worker.lease import now_s
+from orbit.worker.permits import admitted, hold
+from orbit.worker.retrying import backoff_s
 from orbit.worker.scopes import run_keys, run_scope
 from orbit.worker.turn import Turn, failed
 
 _TRACE = 16_000
 
 
-def backoff_s(policy: RetryPolicy, attempt: int, luck: float) -> float:
-    """The pause before attempt number `attempt` + 1: doubling up to the longest, `luck` (0 to 1) on its upper half."""
-    whole_s = min(policy.first_s * 2.0 ** min(attempt - 1, 30), policy.max_s)
-    return whole_s * (0.5 + 0.5 * luck)
-
-
 async def run_all(actor: Actor) -> None:
     """Run `run` until it has returned, failed for good, or the transaction leaves."""
     actor.running = True
+    holding: asyncio.Task[None] | None = None
     try:
-        if actor.history.attempts and actor.history.rest_s:
-            await _rest(actor, actor.history.rest_s)
+        await _rest_on(actor)
+        await admitted(actor)
+        if actor.permit is not None:
+            holding = asyncio.ensure_future(hold(actor))
         while not actor.closing and not actor.history.run_returned:
             await _attempt(actor)
     finally:
+        if holding is not None:
+            holding.cancel()
         actor.running = False
         actor.nudge()
+
+
+async def _rest_on(actor: Actor) -> None:
+    """Go on with the pause before the next attempt that a worker before began."""
+    until_s = actor.history.timers.get(REST)
+    if actor.history.attempts and until_s is not None:
+        await _rest(actor, until_s - now_s())
 
 
 async def _attempt(actor: Actor) -> None:
@@ -74,9 +83,8 @@ def _leave(actor: Actor, leave: LeaveRun) -> None:
 
 async def _pass(actor: Actor) -> None:
     """One pass from the top: ends with the commit of its return."""
-    frame = Frame(actor, Kind.RUN, "run", run_scope(actor.history.passes))
-    async with asyncio.timeout(actor.options.timeout_s):
-        value = await actor.call(frame, actor.hook("run"))
+    frame = Frame(actor, Kind.RUN, "run", run_scope(actor.history.passes), attempt=actor.history.attempts + 1)
+    value = await call(actor, frame, actor.hook("run"))
     turn = actor.turn
     turn.forgotten = run_keys(actor.history.names)
     if actor.options.stays_open:
@@ -102,11 +110,20 @@ async def _failed(actor: Actor, error: BaseException) -> float:
         await actor.history.commit(Turn(end=failed(type(error).__name__, text, trace)))
         return 0.0
     await actor.history.commit(Turn(attempts=attempts))
-    return backoff_s(actor.around.retry, attempts, random.random())
+    return backoff_s(retry_policy(actor), attempts, random.random())
+
+
+def retry_policy(actor: Actor) -> RetryPolicy:
+    """How the State's `run` is tried again."""
+    options, usual = actor.options, actor.around.retry
+    first_s = usual.first_s if options.backoff_s is None else options.backoff_s
+    return RetryPolicy(options.retries, first_s, usual.max_s)
 
 
 async def _rest(actor: Actor, pause_s: float) -> None:
     """Wait before the next attempt; handlers have their turns meanwhile, and a long rest may be spent asleep."""
+    if pause_s <= 0:
+        return
     actor.resting_until_s = now_s() + pause_s
     actor.nudge()
     try:

@@ -14,6 +14,7 @@ from orbit.protocol.messages import Value
 from orbit.protocol.values import is_text, pack, unpack
 
 _SEPARATOR = "\x1f"
+_MARK = "\x1e"
 _RUN, _EACH = "run/", "each/"
 MAX_NAME = 200
 """The longest name, in characters."""
@@ -31,10 +32,19 @@ class Scope:
     def use(self, name: str) -> str:
         """The key of `name`. Raises UsageError for a name that is none, or was used before in this pass."""
         check_name(name)
-        if name in self._used:
+        return self.use_key(self.prefix + name, name)
+
+    def use_apart(self, purpose: str, name: str) -> str:
+        """As `use`, for a second thing of the same name (its cancelling, its end)."""
+        check_name(name)
+        return self.use_key(f"{self.prefix}{name}{_MARK}{purpose}", name)
+
+    def use_key(self, key: str, name: str) -> str:
+        """Note that a key is used. Raises UsageError where it was before, in this pass."""
+        if key in self._used:
             raise UsageError(f"the name {name!r} is used twice in one pass: what it records would be mixed up")
-        self._used.add(name)
-        return self.prefix + name
+        self._used.add(key)
+        return key
 
     def keys(self, recorded: Iterable[str]) -> tuple[str, ...]:
         """Those of `recorded` that are this scope's."""
@@ -55,6 +65,33 @@ def entry_scope(entry: InboxId) -> Scope:
 
 def change_scope(session: PublicName, place: str) -> Scope:
     return Scope(f"change/{session}/{place}")
+
+
+CANCEL_SCOPE = "cancel"
+
+
+def cancel_scope() -> Scope:
+    return Scope(CANCEL_SCOPE)
+
+
+def sleep_member(key: str) -> str:
+    """The timer of a sleep."""
+    return f"s/{key}"
+
+
+def wait_member(key: str) -> str:
+    """The timer of a `wait_message`."""
+    return f"w/{key}"
+
+
+def end_key(key: str) -> str:
+    """Under which the end of the child is recorded that `key` names."""
+    return f"{key}{_MARK}end"
+
+
+def is_of_run(key: str, passes: int) -> bool:
+    """Whether a key is one of `run` itself, in this pass."""
+    return key.startswith(f"{_RUN}{passes}{_SEPARATOR}")
 
 
 def run_keys(recorded: Iterable[str]) -> tuple[str, ...]:

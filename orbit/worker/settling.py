@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from orbit.errors import OutcomeUnknown, Overloaded, Unavailable
+from orbit.worker.lease import now_s
 
 T = TypeVar("T")
 
@@ -36,6 +37,12 @@ async def until_done(tasks: Iterable[asyncio.Future[Any]]) -> None:
             if not task.cancelled():
                 task.exception()  # else it would be reported as never looked at
         raise cancelled
+
+
+async def sleep_until(at_s: float) -> None:
+    """Return at that time of `now_s`, which goes on while the machine is suspended."""
+    while (left_s := at_s - now_s()) > 0:  # noqa: ASYNC110 - it is a time that is waited for
+        await asyncio.sleep(left_s)
 
 
 class Backoff:

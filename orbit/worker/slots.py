@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import structlog
 
@@ -12,8 +15,11 @@ from orbit.protocol.ids import TxId
 from orbit.state import State
 from orbit.store import types as t
 from orbit.worker.actor import Actor
+from orbit.worker.config import WorkerConfig
+from orbit.worker.isolation import Loan, lend
 from orbit.worker.lease import Lease, own_deadline_s
 from orbit.worker.life import live
+from orbit.worker.permits import give_back
 from orbit.worker.renewer import Renewed, Renewer
 from orbit.worker.settling import BROKEN, Backoff
 from orbit.worker.surroundings import Leaving, Surroundings
@@ -21,16 +27,45 @@ from orbit.worker.surroundings import Leaving, Surroundings
 log = structlog.get_logger("orbit.worker")
 
 
+@dataclass(frozen=True, slots=True)
+class Lending:
+    """How a transaction is run in a process of its own: `settings` are those of this worker."""
+
+    command: tuple[str, ...]
+    worker: str
+    settings: dict[str, Any]
+    drain_s: float
+
+    @classmethod
+    def of(cls, config: WorkerConfig, worker: str) -> Lending | None:
+        """None where the config names no command for it."""
+        if not config.alone:
+            return None
+        settings: dict[str, Any] = {name: getattr(config, name) for name in LENT}
+        settings |= {"limits": asdict(config.limits), "retry": asdict(config.retry)}
+        return cls(config.alone, worker, settings, config.drain_s)
+
+
+LENT = (
+    "app", "redis", "queues", "lease_s", "drain_s", "linger_s", "namespace", "rebuild_always", "processes",
+)  # fmt: skip
+"""The settings that a process for one transaction takes over as they are."""
+
+
 class Slots:
     """Room for `concurrency` transactions. One whose threads outlive it keeps its slot until they end.
 
-    `on_room` is called when a slot is free again.
+    `on_room` is called when a slot is free again. What lost its workers again and again is lent to a process of its
+    own, where there is `lending`.
     """
 
     def __init__(
         self, around: Surroundings, states: Mapping[t.Spec, type[State]], concurrency: int, renewer: Renewer,
-        on_room: Callable[[], None],
+        on_room: Callable[[], None], lending: Lending | None = None,
     ) -> None:  # fmt: skip
+        self._lending = lending
+        self._told_to_drain = asyncio.Event()
+        self._lent: set[asyncio.Task[None]] = set()
         self._around = around
         self._states = states
         self._concurrency = concurrency
@@ -48,6 +83,14 @@ class Slots:
     def grant(self, grant: t.Grant, asked_s: float) -> None:
         """Run a transaction that was claimed."""
         self._around.metrics.claimed.labels(str(grant.crashed).lower()).inc()
+        if self._lending is not None and grant.crashes >= self._around.crashes.alone:
+            deadline_s = asked_s + self._around.lease_s
+            loan = Loan(self._lending.worker, grant, deadline_s, self._lending.settings)
+            work = lend(self._lending.command, loan, self._told_to_drain, self._lending.drain_s)
+            task = self._take(work)
+            self._lent.add(task)
+            task.add_done_callback(self._lent.discard)
+            return
         lease = Lease(grant.tx, grant.epoch, grant.number, own_deadline_s(asked_s, self._around.lease_s))
         before = self._actors.get(grant.tx)
         if before is not None:
@@ -56,10 +99,14 @@ class Slots:
         self._renewer.add(lease)
         if self._draining:
             actor.unload()
-        task = asyncio.ensure_future(self._hold(actor))
+        self._take(self._hold(actor))
+
+    def _take(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._free)
         self._count()
+        return task
 
     def nudge(self, nudge: t.OwnerNudge) -> None:
         actor = self._actors.get(nudge.tx)
@@ -67,6 +114,8 @@ class Slots:
             return
         if nudge.why == "cancel":
             actor.note_cancel()
+        elif nudge.why == "permit":
+            actor.stir()
         else:
             actor.nudge()
 
@@ -102,19 +151,24 @@ class Slots:
     async def drain(self, drain_s: float) -> None:
         """Hand all over at their last commits; what still runs after `drain_s` is dropped."""
         self._draining = True
+        self._told_to_drain.set()
         for actor in tuple(self._actors.values()):
             actor.unload()
-        if not self._actors:
+        if not self._actors and not self._lent:
             return
         leaving = asyncio.ensure_future(self._all_released())
         await asyncio.wait((leaving,), timeout=drain_s)
         self._drop.set()
         await asyncio.wait((leaving,), timeout=1.0)
         leaving.cancel()
+        for task in self._lent:
+            task.cancel()
 
     async def _all_released(self) -> None:
         while self._actors:
             await next(iter(self._actors.values())).released.wait()
+        if self._lent:
+            await asyncio.wait(self._lent)
 
     # ---- one transaction
 
@@ -130,11 +184,19 @@ class Slots:
             self._around.metrics.released.labels(leaving.value).inc()
             try:
                 await self._release(actor, leaving)
+                if leaving not in (Leaving.HANDED_OVER, Leaving.WAITING):
+                    await self._give_back(actor)
             finally:
                 self._forget(actor)
                 actor.released.set()
         await asyncio.gather(*actor.tasks, return_exceptions=True)
         await actor.threads.none.wait()
+
+    async def _give_back(self, actor: Actor) -> None:
+        """The permit, to those who wait for it; where Redis doesn't answer it runs out by itself."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._around.lease_s):
+                await give_back(actor)
 
     def _forget(self, actor: Actor) -> None:
         self._renewer.remove(actor.lease)
@@ -153,8 +215,9 @@ class Slots:
                     actor.grant.epoch,
                     actor.history.number if hasattr(actor, "history") else actor.grant.number,
                     actor.last_seen,
-                    idle=leaving in (Leaving.IDLE, Leaving.RESTING),
-                    wake_in_ms=int(actor.rest_s * 1000) if leaving is Leaving.RESTING else None,
+                    idle=leaving in (Leaving.IDLE, Leaving.RESTING, Leaving.WAITING),
+                    waits_for=actor.permit.name if leaving is Leaving.WAITING and actor.permit is not None else None,
+                    timers=actor.wake_timers(),
                 )
                 return
             except BROKEN:

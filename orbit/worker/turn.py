@@ -11,7 +11,12 @@ from orbit.store.types import Commit, NewEnd, NewRefusal, NewUpdate
 
 @dataclass(slots=True)
 class Turn:
-    """Everything but the fields. A step's result and its progress are such turns, too: commits without fields."""
+    """Everything but the fields. A step's result and its progress are such turns, too: commits without fields.
+
+    Attributes:
+        over: Timers that have served: they go with the next commit, and cause none.
+        gave_up: It refuses a message for the crashes that it caused, which is no progress.
+    """
 
     entries: list[NewUpdate | NewRefusal] = field(default_factory=list)
     names: dict[str, bytes] = field(default_factory=dict)
@@ -23,17 +28,32 @@ class Turn:
     attempts: int | None = None
     passes: int | None = None
     run_returned: bool | None = None
+    note: str | None = None
+    timers: dict[str, int] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    over: list[str] = field(default_factory=list)
+    outbox: dict[str, bytes] = field(default_factory=dict)
+    taken: list[str] = field(default_factory=list)
+    gave_up: bool = False
 
     @property
     def sent(self) -> bool:
         """Whether anything was sent, or decided, that a step must not come after."""
-        return bool(self.entries or self.names or self.barred or self.end)
+        return bool(
+            self.entries or self.names or self.barred or self.end or self.timers or self.dropped or self.outbox
+        )
 
     @property
     def empty(self) -> bool:
-        return not (self.sent or self.forgotten or self.consumed or self.told) and (
-            self.attempts is None and self.passes is None and self.run_returned is None
+        return not (self.sent or self.forgotten or self.consumed or self.told or self.taken) and (
+            self.attempts is None and self.passes is None and self.run_returned is None and self.note is None
         )
+
+    @property
+    def progress(self) -> bool:
+        """Whether a crash after it isn't one more of those before it."""
+        handled = bool(self.consumed) and not self.gave_up
+        return bool(handled or self.names or self.passes is not None or self.timers or self.outbox)
 
     @property
     def updates(self) -> int:
@@ -83,10 +103,15 @@ def to_commit(base: Base, turn: Turn, fields: Fields, lease_ms: int) -> Commit |
         consumed=tuple(turn.consumed),
         told=tuple(turn.told),
         barred=tuple(turn.barred),
-        progressed=bool(fields.changed is not None or turn.names or turn.consumed or turn.passes is not None),
+        progressed=fields.changed is not None or turn.progress,
         attempts=turn.attempts,
         run_returned=turn.run_returned,
         passes=turn.passes,
+        note=turn.note,
+        timers=tuple(turn.timers.items()),
+        dropped_timers=(*turn.dropped, *turn.over),
+        outbox=tuple(turn.outbox.items()),
+        taken=tuple(turn.taken),
         end=turn.end,
         lease_ms=lease_ms,
     )

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from orbit.errors import RequestError, UsageError
 from orbit.protocol.ids import PublicName
 from orbit.protocol.values import is_text, pack
 from orbit.state import (
+    Child,
     Connection,
     Finished,
+    Message,
     Refused,
     Restarted,
+    State,
     Step,
     SyncConnection,
     SyncTransaction,
     Transaction,
 )
+from orbit.store.starts import StartOptions
 from orbit.store.types import NewEnd, NewUpdate
+from orbit.worker import children, pauses, timers
 from orbit.worker.actor import Actor
 from orbit.worker.frames import Frame, Kind, Verb, check_task, forbid, frame_of
 from orbit.worker.loops import run_each
 from orbit.worker.scopes import recall, record, run_keys
 from orbit.worker.settling import persist
-from orbit.worker.steps import StepCall, perform
+from orbit.worker.steps import How, StepCall, perform, send_progress
 from orbit.worker.threads import blocking
 from orbit.worker.turn import Turn, failed
 
@@ -42,6 +47,10 @@ class ActorTransaction(Transaction):
         self._actor = actor
         self.id = actor.tx
         self.sync = _SyncTransaction(self)
+
+    @property
+    def cancel_reason(self) -> str | None:  # type: ignore[override]  # it is read only
+        return self._actor.cancel_reason
 
     def _verb(self, verb: str, begin: Callable[[Frame], Awaitable[T]]) -> Verb[T]:
         frame = frame_of(self._actor, verb)
@@ -64,8 +73,12 @@ class ActorTransaction(Transaction):
 
         return self._verb("fail", begin)
 
-    def step(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> StepCall:
-        return StepCall(self._actor, frame_of(self._actor, "step"), name, fn, args, kwargs)
+    def step(
+        self, name: str, fn: Callable[..., Any], *args: Any, retries: int = 0, timeout_s: float | None = None,
+        backoff_s: float = 1.0, in_process: bool = False, **kwargs: Any,
+    ) -> StepCall:  # fmt: skip
+        how = How(name, retries, timeout_s, backoff_s, in_process)
+        return StepCall(self._actor, frame_of(self._actor, "step"), how, fn, args, kwargs)
 
     def gather(self, *steps: Step[Any]) -> Verb[list[Any]]:
         calls = [step for step in steps if isinstance(step, StepCall)]
@@ -82,6 +95,34 @@ class ActorTransaction(Transaction):
             await run_each(self._actor, frame, name, items, body)
 
         return self._verb("each", begin)
+
+    def sleep(self, name: str, seconds: float) -> Verb[None]:
+        return self._verb("sleep", lambda frame: pauses.sleep(self._actor, frame, name, seconds))
+
+    def set_timer(self, name: str, seconds: float) -> Verb[None]:
+        return self._verb("set_timer", lambda frame: timers.set_timer(self._actor, frame, name, seconds))
+
+    def cancel_timer(self, name: str) -> Verb[None]:
+        return self._verb("cancel_timer", lambda frame: timers.cancel_timer(self._actor, frame, name))
+
+    def wait_message(self, name: str, timeout_s: float | None = None) -> Verb[Message | None]:
+        async def begin(frame: Frame) -> Message | None:
+            found = await pauses.wait_message(self._actor, frame, name, timeout_s)
+            if found is None:
+                return None
+            return Message(found.data, ActorConnection(self._actor, found.session, True, found.subject))
+
+        return self._verb("wait_message", begin)
+
+    def start(
+        self, name: str, state: State | str, input: Mapping[str, Any] | None = None, *, queue: str | None = None,
+        priority: int = 0, delay_s: float = 0.0,
+    ) -> Verb[Child]:  # fmt: skip
+        async def begin(frame: Frame) -> Child:
+            options = StartOptions(delay_s, queue=queue, priority=priority)
+            return await children.start(self._actor, frame, name, state, input, options)
+
+        return self._verb("start", begin)
 
     def checkpoint(self) -> Verb[None]:
         async def begin(frame: Frame) -> None:
@@ -113,6 +154,9 @@ async def send(
     actor: Actor, frame: Frame, data: Sequence[Any], session: PublicName | None, once: str | None
 ) -> None:
     """Send updates, as part of the turn, or at once from a step."""
+    if frame.kind is Kind.STEP and session is None and once is None:
+        await send_progress(actor, data)
+        return
     await actor.begin_verb()
     limit = actor.around.limits.data_bytes
     try:
@@ -233,14 +277,41 @@ class _SyncTransaction(SyncTransaction):
     def fail(self, message: str) -> None:
         blocking("fail", lambda: self._transaction.fail(message))
 
-    def step(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return blocking("step", lambda: self._transaction.step(name, fn, *args, **kwargs))
+    def step(
+        self, name: str, fn: Callable[..., Any], *args: Any, retries: int = 0, timeout_s: float | None = None,
+        backoff_s: float = 1.0, in_process: bool = False, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        how: dict[str, Any] = {
+            "retries": retries, "timeout_s": timeout_s, "backoff_s": backoff_s, "in_process": in_process
+        }  # fmt: skip
+        return blocking("step", lambda: self._transaction.step(name, fn, *args, **how, **kwargs))
 
     def gather(self, *steps: Step[Any]) -> list[Any]:
         return blocking("gather", lambda: self._transaction.gather(*steps))
 
     def each(self, name: str, items: Sequence[T], body: Callable[[T], Any]) -> None:
         blocking("each", lambda: self._transaction.each(name, items, body))
+
+    def sleep(self, name: str, seconds: float) -> None:
+        blocking("sleep", lambda: self._transaction.sleep(name, seconds))
+
+    def set_timer(self, name: str, seconds: float) -> None:
+        blocking("set_timer", lambda: self._transaction.set_timer(name, seconds))
+
+    def cancel_timer(self, name: str) -> None:
+        blocking("cancel_timer", lambda: self._transaction.cancel_timer(name))
+
+    def wait_message(self, name: str, timeout_s: float | None = None) -> Message | None:
+        return blocking("wait_message", lambda: self._transaction.wait_message(name, timeout_s))
+
+    def start(
+        self, name: str, state: State | str, input: Mapping[str, Any] | None = None, *, queue: str | None = None,
+        priority: int = 0, delay_s: float = 0.0,
+    ) -> Child:  # fmt: skip
+        return blocking(
+            "start",
+            lambda: self._transaction.start(name, state, input, queue=queue, priority=priority, delay_s=delay_s),
+        )
 
     def checkpoint(self) -> None:
         blocking("checkpoint", self._transaction.checkpoint)

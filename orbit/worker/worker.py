@@ -12,21 +12,21 @@ from typing import Any
 
 import structlog
 
-from orbit.errors import DefinitionError, OrbitError
-from orbit.state import State
+from orbit.errors import OrbitError
 from orbit.store import types as t
 from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from orbit.worker.care import Caretaker
 from orbit.worker.claims import Claimer
 from orbit.worker.config import WorkerConfig
-from orbit.worker.discover import load_app, record_of, spec_of
+from orbit.worker.discover import App, load_app, record_of, specs_of
 from orbit.worker.health import Health
 from orbit.worker.metrics import Metrics
 from orbit.worker.ranking import Ranks
 from orbit.worker.renewer import Renewer
 from orbit.worker.settling import BROKEN, persist
-from orbit.worker.slots import Slots
+from orbit.worker.shared import shared
+from orbit.worker.slots import Lending, Slots
 from orbit.worker.surroundings import Surroundings
 
 log = structlog.get_logger("orbit.worker")
@@ -51,28 +51,22 @@ async def run_worker(config: WorkerConfig) -> None:
 
     Raises:
         DefinitionError: APP can't be run; one line.
+        Whatever its lifespan raises.
         StoreUnusable: This Redis can't hold a deployment; one line.
         WorkerError: A part of it died.
     """
-    states = _wanted(config, load_app(config.app))
+    app = load_app(config.app)
     opening = asyncio.ensure_future(Store.open(config.redis, _settings(config), wait=True, say=config.say))
     stopping = asyncio.ensure_future(config.stop.wait())
     try:
         await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():
             return
-        await Worker(config, opening.result(), states).live()
+        await Worker(config, opening.result(), app).live()
     finally:
         for task in (opening, stopping):
             task.cancel()
         await asyncio.wait((opening, stopping))
-
-
-def _wanted(config: WorkerConfig, states: list[type[State]]) -> dict[t.Spec, type[State]]:
-    specs = {spec_of(cls): cls for cls in states if cls.__orbit__.queue in config.queues}
-    if not specs:
-        raise DefinitionError(f"{config.app}: none of its States is on the queues {', '.join(config.queues)}")
-    return specs
 
 
 def _settings(config: WorkerConfig) -> t.StoreSettings:
@@ -84,31 +78,26 @@ def _settings(config: WorkerConfig) -> t.StoreSettings:
 class Worker:
     """One worker on an open store, which it closes."""
 
-    def __init__(self, config: WorkerConfig, store: Store, states: dict[t.Spec, type[State]]) -> None:
+    def __init__(self, config: WorkerConfig, store: Store, app: App) -> None:
         self.id = f"{socket.gethostname()[:32]}-{secrets.token_hex(5)}"
         self.metrics = Metrics()
         self.health_url = ""
         self._config = config
         self._store = store
-        self._states = states
-        self._specs = tuple(states)
-        self._records = [record_of(cls) for cls in states.values()]
-        self._around = Surroundings(
-            store, self.metrics, limits=config.limits, retry=config.retry, lease_s=config.lease_s,
-            linger_s=config.linger_s, rebuild_always=config.rebuild_always,
-        )  # fmt: skip
+        self._app = app
+        self._states = {spec: cls for cls in app.states for spec in specs_of(cls, config.queues)}
+        self._specs = tuple(self._states)
+        self._records = [record_of(cls) for cls in app.states]
         self._ranks = Ranks(self.id)
         self._renewer = Renewer(
             self._open_again, self.id, config.lease_s, self.metrics, lambda found: self._slots.renewed(found), self._die
         )
-        self._slots = Slots(self._around, states, config.concurrency, self._renewer, self._on_room)
-        self._claimer = Claimer(
-            store, self.id, self._specs, config.lease_s, lambda: self._slots.room, self._slots.grant, self._slots.hurry
-        )
-        self._care = Caretaker(store, self._ranks, self._claimer.want)
         self._subscriber = Subscriber(
-            store, on_wake=self._on_wake, on_nudge=self._slots.nudge, on_gap=self._on_gap
+            store, on_wake=self._on_wake, on_nudge=lambda nudge: self._slots.nudge(nudge), on_gap=self._on_gap
         )
+        self._slots: Slots
+        self._claimer: Claimer
+        self._care: Caretaker
         self._died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._beat_now = asyncio.Event()
         self._full = False
@@ -139,14 +128,24 @@ class Worker:
             self._died.result()
 
     async def _work(self, stopped: asyncio.Future[Any]) -> None:
-        async with self._parts():
-            self._config.say(f"orbit worker ready {self.id}: {', '.join(spec.state for spec in self._specs)}")
+        async with shared(self._config, self._store, self.metrics, self._app) as around, self._parts(around):
+            names = ", ".join(cls.__orbit__.name for cls in self._app.states)
+            self._config.say(f"orbit worker ready {self.id}: {names} on {', '.join(self._config.queues)}")
             await asyncio.wait((stopped, self._died), return_when=asyncio.FIRST_COMPLETED)
             await self._drain()
 
     @contextlib.asynccontextmanager
-    async def _parts(self) -> AsyncIterator[None]:
+    async def _parts(self, around: Surroundings) -> AsyncIterator[None]:
         """Everything that goes on beside the transactions; a part that dies ends the worker."""
+        config = self._config
+        self._slots = Slots(
+            around, self._states, config.concurrency, self._renewer, self._on_room, Lending.of(config, self.id)
+        )
+        self._claimer = Claimer(
+            self._store, self.id, self._specs, config.lease_s, lambda: self._slots.room, self._slots.grant,
+            self._slots.hurry,
+        )  # fmt: skip
+        self._care = Caretaker(self._store, self._ranks, self._claimer.want, around.deliver)
         await persist(self._publish)
         await persist(self._beat)
         self._renewer.start()

@@ -1,4 +1,4 @@
-"""Children: their starts wait in an outbox, their ends reach the parent's inbox once, whatever is done twice or lost."""
+"""Children: their starts wait in an outbox, their ends reach the parent's inbox once, whatever is done twice."""
 
 from __future__ import annotations
 

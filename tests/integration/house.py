@@ -81,7 +81,8 @@ class Stay:
 
     async def release(self, *, idle: bool = False) -> None:
         await self.house.store.release(
-            self.actor.tx, self.actor.grant.epoch, self.actor.history.number, self.actor.last_seen, idle=idle
+            self.actor.tx, self.actor.grant.epoch, self.actor.history.number, self.actor.last_seen, idle=idle,
+            timers=self.actor.wake_timers(),
         )
 
     async def kill(self) -> None:

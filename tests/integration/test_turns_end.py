@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from orbit import Connection, Unloaded
 from orbit.config import RetryPolicy
 from orbit.store import types as t
 from orbit.worker.lease import now_s
-from orbit.worker.surroundings import Leaving
+from orbit.worker.surroundings import CrashLimits, Leaving
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
 
@@ -223,7 +224,7 @@ async def test_a_long_pause_is_spent_asleep_and_goes_on_after_a_message(house: H
         assert stay.actor.rest_s > 20
         answer = await house.store.release(
             tx, stay.actor.grant.epoch, stay.actor.history.number, stay.actor.last_seen, idle=True,
-            wake_in_ms=int(stay.actor.rest_s * 1000),
+            timers=stay.actor.wake_timers(),
         )  # fmt: skip
         assert answer == t.Released("idle")
         await house.send(tx, n)
@@ -231,18 +232,37 @@ async def test_a_long_pause_is_spent_asleep_and_goes_on_after_a_message(house: H
     assert await house.updates(tx) == [1]
 
 
-class Limited(Probed, stays_open=False, timeout_s=0.05, retries=1):
+class Limited(Probed, stays_open=False, turn_timeout_s=0.05, retries=1):
     async def run(self) -> None:
         Probed.probe.seen.append("run")
-        await self.transaction.step("wait", forever)
+        await self.transaction.step("slow", asyncio.sleep, 0.1)  # a step isn't the turn's
+        Probed.probe.seen.append("turn")
+        await forever()
 
 
-async def test_an_attempt_that_takes_longer_than_timeout_s_counts_as_failed(house: House, probe: Probe) -> None:
+async def test_a_turn_of_run_that_takes_longer_than_it_may_counts_as_failed(house: House, probe: Probe) -> None:
     house.options["retry"] = RetryPolicy(first_s=0.01)
     tx, stay = await house.run(Limited)
     await stay.leaving()
-    assert probe.seen == ["run", "run"]
+    assert probe.seen == ["run", "turn"] * 2
     assert (await house.end(tx))[1][0] == "TimeoutError"
+
+
+class Late(Probed, stays_open=False, timeout_s=0.3):
+    async def run(self) -> None:
+        Probed.probe.seen.append("run")
+        await self.transaction.sleep("long", 3600)
+
+
+async def test_one_that_takes_longer_than_its_timeout_s_fails_wherever_it_is(house: House, probe: Probe) -> None:
+    """Counted from its first turn on, by the server's clock: here it is asleep when its time is over."""
+    house.options["long_pause_s"] = 0.1
+    tx, stay = await house.run(Late)
+    await stay.idle()
+    again = await house.claim(Late, tx)  # `due` wakes it
+    await again.leaving()
+    kind, text = (await house.end(tx))[1]
+    assert (kind, text) == ("TimeoutError", "it took longer than its timeout_s, 0.3 s")
 
 
 class Fatal(Probed):
@@ -253,7 +273,7 @@ class Fatal(Probed):
 
 
 async def test_a_transaction_that_loses_worker_after_worker_fails(house: House, probe: Probe) -> None:
-    house.options["crash_limit"] = 3
+    house.options["crashes"] = CrashLimits(fail=3)
     tx = await house.start(Fatal)
     for _ in range(3):
         probe.there.clear()

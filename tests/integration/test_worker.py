@@ -21,7 +21,7 @@ from orbit.store.embedded import EmbeddedServer
 from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from orbit.worker.config import WorkerConfig
-from orbit.worker.discover import spec_of
+from orbit.worker.discover import App, spec_of
 from orbit.worker.worker import Worker, WorkerError, run_worker
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
@@ -42,7 +42,7 @@ class Fleet:
             **{"linger_s": 0.05, "lease_s": 2.0, **options},
         )  # fmt: skip
         store = await Store.open(self.url, self.store.settings)
-        worker = Worker(config, store, {spec_of(cls): cls for cls in classes})
+        worker = Worker(config, store, App(classes))
         self._running[worker] = config, asyncio.ensure_future(worker.live())
         while "ready" not in await self.said.get():
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from math import isfinite
 from typing import Any
 
@@ -65,6 +66,24 @@ def field(body: dict[str, Any], name: str, kind: type, default: Any = _UNSAID) -
 
 
 _KINDS = {str: "text", int: "an integer", float: "a number", dict: "an object"}
+
+
+def time_in(body: dict[str, Any], name: str) -> datetime | None:
+    """A field of a body that is a time as RFC 3339 has it, or missing.
+
+    Raises:
+        BadRequest: It is another thing, or has no time zone.
+    """
+    text = field(body, name, str, None)
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise BadRequest(f"{name} must be a time with a time zone, as in 2031-02-03T04:05:06Z")
+    return time
 
 
 def transaction_id(request: Request) -> TxId:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import Any
 
 from starlette.requests import Request
@@ -13,19 +12,19 @@ from orbit.edge.access import Rights
 from orbit.edge.access.rights import OF_ONE
 from orbit.edge.edge import Edge
 from orbit.edge.http import answers, shapes
-from orbit.edge.http.asking import field, idempotency_key, number_in, read_object, transaction_id
+from orbit.edge.http.asking import field, idempotency_key, number_in, read_object, time_in, transaction_id
 from orbit.edge.http.entrance import address_of, rights_of
 from orbit.edge.http.states import KnownStates
 from orbit.errors import BadRequest, Conflict, NotFound
 from orbit.protocol.entries import ENDED
 from orbit.protocol.ids import TxId, is_name
-from orbit.protocol.inputs import body_digest, check_input
+from orbit.protocol.inputs import check_input
 from orbit.store import types as t
+from orbit.store.starts import StartOptions, by_record, draw_id
 
 LISTED, MOST_LISTED = 100, 1000
 SESSIONS_SHOWN = 100
 MOST_WAIT_S = 300.0
-MOST_DELAY_S = 10 * 365 * 86_400.0
 
 
 class Transactions:
@@ -66,33 +65,23 @@ class Transactions:
 
     async def _new(self, body: dict[str, Any], key: str | None, sub: str | None) -> t.NewTransaction:
         name, tx = field(body, "state", str), field(body, "id", str, None)
-        delay_s = float(field(body, "delay_s", float, 0.0))
+        options = StartOptions(
+            field(body, "delay_s", float, 0.0), time_in(body, "at"), field(body, "queue", str, None),
+            field(body, "priority", int, 0),
+        )  # fmt: skip
         if tx is not None and not is_name(tx):
             raise BadRequest("id must be 16 to 64 characters of A-Za-z0-9_-")
-        if not 0 <= delay_s <= MOST_DELAY_S:
-            raise BadRequest(f"delay_s must be from 0 to {MOST_DELAY_S:.0f}")
         state = await self._states.newest(name)
         limits = self._edge.config.limits
         fields = check_input(
             name, state.schema, body.get("input", {}), limit_bytes=limits.snapshot_bytes, nesting=limits.nesting
         )
-        return t.NewTransaction(
-            tx=self._id(tx, key, sub or ""),
-            state=state.name,
-            version=state.version,
-            queue=state.queue,
-            fields=fields,
-            body_digest=body_digest(name, fields, delay_s),
-            connection_hooks=state.connection_hooks,
-            keep_updates=state.keep_updates,
-            retain_s=state.retain_s,
-            delay_s=delay_s,
-        )
+        return by_record(state, fields, self._id(tx, key, sub or ""), options)
 
     def _id(self, tx: str | None, key: str | None, sub: str) -> TxId:
         if tx is not None:
             return TxId(tx)
-        return TxId(secrets.token_urlsafe(16)) if key is None else self._store.derived_id("start", sub, key)
+        return draw_id() if key is None else self._store.derived_id("start", sub, key)
 
     # ---- look
 

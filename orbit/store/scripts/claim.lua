@@ -2,7 +2,8 @@
 --
 -- KEYS 1 the partition (suffixes `:claims:<worker>:<request>` and those of lib/wake), 2 the prefix of its transactions (suffix `:<id>`)
 -- ARGV 1 worker  2 request  3 lease ms  4 at most so many  5 three digits  6.. queue, state, version of each thing that it can run
--- Answers: a list of id, epoch, number, queue, state, version, '1' where the lease before ran out, else ''
+-- Answers: a list of id, epoch, number, queue, state, version, '1' where the lease before ran out, else '', and how many
+--          crashes there were without progress since
 --
 -- include: clock, wake
 local part, worker, lease, room = KEYS[1], ARGV[1], now + tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -54,18 +55,19 @@ for _, id in ipairs(candidates) do
   if not m or ENDED[m.status] or (m.lease and tonumber(m.lease) > now) then
     stale[#stale + 1] = id -- branch: stale
   else
-    local epoch, crashed = next_epoch(m.epoch, ARGV[5]), m.lease and '1' or ''
+    local epoch, crashed, crashes = next_epoch(m.epoch, ARGV[5]), m.lease and '1' or '', m.crashes
     redis.call('HSET', tx, 'status', 'running', 'epoch', epoch, 'owner', worker)
     redis.call('HDEL', tx, 'waits')
     hold(tx, id)
     if crashed == '1' then
-      redis.call('HSET', tx, 'crashes', int(tonumber(m.crashes) + 1)) -- branch: crashed
+      crashes = int(tonumber(m.crashes) + 1) -- branch: crashed
+      redis.call('HSET', tx, 'crashes', crashes)
     end
     if not m.started then
       redis.call('HSET', tx, 'started', int(now))
     end
     redis.call('ZREM', ready_key(part, m.queue, m.state, m.version), id)
-    local grant = { id, epoch, m.number, m.queue, m.state, m.version, crashed }
+    local grant = { id, epoch, m.number, m.queue, m.state, m.version, crashed, crashes }
     grants[#grants + 1] = grant -- branch: granted
     lines[#lines + 1] = table.concat(grant, ' ')
   end

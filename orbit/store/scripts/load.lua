@@ -14,7 +14,7 @@ end
 if m.epoch ~= ARGV[1] or m.status ~= 'running' then
   return { 'fenced' } -- branch: fenced
 end
-local values = redis.call('HMGET', tx, 'number', 'head', 'returned', 'passes', 'attempts', 'crashes', 'cancel', 'keep', 'note', 'parent', 'lineage')
+local values = redis.call('HMGET', tx, 'number', 'head', 'returned', 'passes', 'attempts', 'crashes', 'cancel', 'keep', 'note', 'parent', 'lineage', 'priority')
 local snapshot = redis.call('XREVRANGE', tx .. ':snap', '+', '-', 'COUNT', 1)[1]
 local timers = redis.call('ZRANGE', tx .. ':timers', 0, -1, 'WITHSCORES')
 for i = 2, #timers, 2 do

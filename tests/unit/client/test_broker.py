@@ -10,7 +10,6 @@ import pytest
 
 from orbit.client import Advance, Broker, End, Reset, TransactionInfo, Update
 from orbit.client.following import HEARD_MESSAGES, Ear
-from orbit.client.starting import by_class, draw_id
 from orbit.errors import (
     BadRequest,
     Conflict,
@@ -28,6 +27,7 @@ from orbit.protocol.cursors import START
 from orbit.protocol.entries import Failure, LiveMessage
 from orbit.protocol.ids import Epoch
 from orbit.store.embedded import EmbeddedServer
+from orbit.store.starts import by_class, draw_id
 from orbit.store.store import Store
 from orbit.store.types import Missing, NewTransaction, Work
 from tests.unit.client.job import RECORD, Count, Job
@@ -65,7 +65,7 @@ async def test_a_start_by_class_is_validated_in_full(broker: Broker) -> None:
     assert await broker.start(Count, {"sum": 1})
     tx = await broker.start(Count, {"total": 1, "blob": b"\xff"}, id="a" * 16)
     assert tx == await broker.start(Count, {"sum": 1, "blob": b"\xff"}, id="a" * 16)
-    whole = by_class(Count(sum=1), {}, draw_id(), 0)
+    whole = by_class(Count(sum=1), {}, draw_id())
     assert whole.fields == b'{"total":1,"blob":"","name":""}', "a State goes as it is"
     assert await broker.start(Count(sum=1))
     with pytest.raises(BadRequest, match="holds its input itself"):

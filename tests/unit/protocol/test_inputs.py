@@ -76,11 +76,14 @@ def test_a_hostile_pattern_takes_bounded_time() -> None:
 
 def test_a_digest_tells_starts_apart_and_nothing_else() -> None:
     one = body_digest("S", b'{"a":1,"b":[1,2]}')
-    assert one == body_digest("S", b'{"b": [1, 2], "a": 1}', 0)
+    assert one == body_digest("S", b'{"b": [1, 2], "a": 1}', delay_s=0)
     others = [
         body_digest("T", b'{"a":1,"b":[1,2]}'),
         body_digest("S", b'{"a":1,"b":[2,1]}'),
-        body_digest("S", b'{"a":1,"b":[1,2]}', 1),
+        body_digest("S", b'{"a":1,"b":[1,2]}', delay_s=1),
+        body_digest("S", b'{"a":1,"b":[1,2]}', at_ms=1),
+        body_digest("S", b'{"a":1,"b":[1,2]}', queue="default"),
+        body_digest("S", b'{"a":1,"b":[1,2]}', priority=1),
     ]
     assert len({one, *others}) == 4
 

@@ -29,20 +29,20 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
 
 def test_a_file_a_module_and_one_state_of_it(app: Path) -> None:
     app.write_text(GOOD)
-    names = [cls.__orbit__.name for cls in load_app(str(app))]
+    names = [cls.__orbit__.name for cls in load_app(str(app)).states]
     assert names == ["One", "second"]
-    assert [cls.__name__ for cls in load_app("app_of_test")] == ["One", "Two"]
-    assert [cls.__name__ for cls in load_app("app_of_test:second")] == ["Two"]
-    assert [cls.__name__ for cls in load_app(f"{app}:One")] == ["One"]
+    assert [cls.__name__ for cls in load_app("app_of_test").states] == ["One", "Two"]
+    assert [cls.__name__ for cls in load_app("app_of_test:second").states] == ["Two"]
+    assert [cls.__name__ for cls in load_app(f"{app}:One").states] == ["One"]
 
 
 def test_what_is_published(app: Path) -> None:
     app.write_text(GOOD)
-    one, two = map(record_of, load_app(str(app)))
+    one, two = map(record_of, load_app(str(app)).states)
     assert (one.name, one.version, one.queue, one.keep_updates, one.connection_hooks) == ("One", 2, "slow", 5, False)
     assert json.loads(one.schema)["required"] == ["n"]
     assert two.connection_hooks
-    assert spec_of(load_app(str(app))[0]).queue == "slow"
+    assert spec_of(load_app(str(app)).states[0]).queue == "slow"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,10 @@ from orbit.worker.turn import Fields, Turn
 
 TX, EPOCH = TxId("t" * 16), Epoch("1" * 19)
 GRANT = t.Grant(TX, EPOCH, 5, t.Spec("q", "S", 1), False)
-LOADED = t.Loaded(5, START, t.Snapshot(1, b"{}", 5, START), None, {}, False, 0, 2, 1, None, 100, None)
+LOADED = t.Loaded(
+    5, START, t.Snapshot(1, b"{}", 5, START), None, {}, False, 0, 2, 1, None, 100, None, timers={}, children=(),
+    parent=None, lineage="Demo", elapsed_ms=0,
+)
 
 
 async def steps_of_the_loop() -> None:
@@ -57,7 +60,7 @@ class Told:
         def note(event: str) -> Any:
             return lambda *_: self.events.append(event)
 
-        return Listener(note("refused"), note("broken"), note("ended"), note("cancel"), note("unread"))
+        return Listener(note("refused"), note("broken"), note("ended"), note("cancel"), note("unread"), note("outbox"))
 
 
 def history(store: Scripted, told: Told, *, lease_left_s: float = 60.0) -> History:

@@ -1,0 +1,69 @@
+"""The process for one transaction: it goes on with a grant that a worker lends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from orbit.config import Limits, RetryPolicy
+from orbit.store import types as t
+from orbit.store.store import Store
+from orbit.store.subscriber import Subscriber
+from orbit.worker.config import WorkerConfig
+from orbit.worker.discover import load_app, specs_of
+from orbit.worker.isolation import Loan
+from orbit.worker.metrics import Metrics
+from orbit.worker.renewer import Renewer
+from orbit.worker.shared import shared
+from orbit.worker.slots import Slots
+
+
+async def run_alone(text: str, stop: asyncio.Event) -> None:
+    """Run the transaction of the loan that `text` tells until it leaves, or `stop` is set: then it is handed over.
+
+    Raises:
+        DefinitionError: APP can't be loaded any more.
+    """
+    loan = Loan.of(text)
+    config = config_of(loan, stop)
+    app = load_app(config.app)
+    states = {spec: cls for cls in app.states for spec in specs_of(cls, config.queues)}
+    settings = t.StoreSettings(namespace=config.namespace, inbox_messages=config.limits.inbox_messages)
+    store = await Store.open(config.redis, settings, wait=True)
+    metrics = Metrics()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        around = await stack.enter_async_context(shared(config, store, metrics, app, alone=True))
+        over = asyncio.Event()
+        renewer = Renewer(
+            lambda: Store.open(config.redis, settings, wait=True), loan.worker, config.lease_s, metrics,
+            lambda found: slots.renewed(found), lambda error: over.set(),
+        )  # fmt: skip
+        slots = Slots(around, states, 1, renewer, over.set)
+        subscriber = Subscriber(store, on_nudge=slots.nudge, on_gap=slots.nudge_all)
+        hearing = asyncio.ensure_future(subscriber.run())
+        stack.push_async_callback(_ended, hearing)
+        await subscriber.follow_worker(store.partition_of(loan.grant.tx), loan.worker)
+        renewer.start()
+        stack.push_async_callback(renewer.stop)
+        slots.grant(loan.grant, loan.deadline_s - config.lease_s)
+        stopped = asyncio.ensure_future(stop.wait())
+        left = asyncio.ensure_future(over.wait())
+        stack.push_async_callback(_ended, stopped)
+        await asyncio.wait((stopped, left), return_when=asyncio.FIRST_COMPLETED)
+        left.cancel()
+        await slots.drain(config.drain_s)
+
+
+def config_of(loan: Loan, stop: asyncio.Event) -> WorkerConfig:
+    """The settings of the worker that lends."""
+    said = dict(loan.settings)
+    limits, retry = Limits(**said.pop("limits")), RetryPolicy(**said.pop("retry"))
+    said["queues"] = tuple(said["queues"])
+    return WorkerConfig(**said, limits=limits, retry=retry, stop=stop)
+
+
+async def _ended(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

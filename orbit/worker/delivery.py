@@ -1,0 +1,102 @@
+"""Delivery of outboxes: children started, cancelled, their ends told. It is idempotent, and done again if need be."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from orbit.errors import OrbitError
+from orbit.protocol.ids import TxId
+from orbit.store import types as t
+from orbit.store.outboxes import child_of
+from orbit.store.store import Store
+from orbit.worker.settling import persist
+
+log = structlog.get_logger("orbit.worker")
+
+_AT_ONCE = 32
+_ENDED = ("finished", "failed", "cancelled")
+
+
+async def deliver(store: Store, tx: TxId) -> None:
+    """Deliver what the transaction's outbox holds, and acknowledge what needn't be done again."""
+    box = await persist(lambda: store.outbox(tx))
+    if isinstance(box, t.Missing) or not box.fields:
+        return
+    over = box.outcome.status in _ENDED
+    done: list[str] = []
+    for field in box.children:
+        await _child(store, tx, field, cancel=box.cancels)
+    if over and box.outcome.status != "failed":  # its children are on their own now
+        done += [field for field in box.fields if field != "e"]
+    parent = box.parent
+    if parent is not None and over:
+        await persist(lambda: store.deliver(parent, tx, box.outcome))
+        done.append("e")
+    await persist(lambda: store.acknowledge(tx, box.number, done))
+
+
+async def _child(store: Store, tx: TxId, field: str, *, cancel: bool) -> None:
+    """Start a child, if it isn't; cancel it, or tell of its end, if there is one."""
+    new = await persist(lambda: store.child_start(tx, field))
+    if new is None:
+        return
+    answer = await persist(lambda: store.start(new))
+    if cancel:
+        await persist(lambda: store.cancel(new.tx, "its parent was cancelled"))
+    elif isinstance(answer, t.Existed) and answer.outcome.status in _ENDED:
+        _, key = child_of(field)
+        ended = answer.outcome
+        await persist(lambda: store.deliver(t.Parent(tx, key), new.tx, ended))
+
+
+async def parent_has_taken(store: Store, tx: TxId) -> bool:
+    """Whether a child that ended isn't needed by its parent any more; its end is told again."""
+    found = await store.get(tx)
+    if found is None or found.parent is None or found.parent_key is None:
+        return True
+    ended = t.Outcome(found.status, found.result, found.error)
+    return await store.deliver(t.Parent(found.parent, found.parent_key), tx, ended) in ("gone", "taken")
+
+
+class Courier:
+    """Delivers outboxes beside everything else, each one at a time."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: dict[TxId, asyncio.Task[None]] = {}
+        self._again: set[TxId] = set()
+
+    def deliver(self, tx: TxId) -> None:
+        """Something was put into this outbox."""
+        if tx in self._tasks:
+            self._again.add(tx)
+            return
+        self._again.discard(tx)
+        task = self._tasks[tx] = asyncio.ensure_future(self._deliver(tx))
+        task.add_done_callback(lambda _: self._over(tx))
+
+    async def close(self, patience_s: float = 1.0) -> None:
+        """Let what is under way come to its end; what doesn't is done by another worker."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=patience_s)
+        for task in tuple(self._tasks.values()):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+
+    async def _deliver(self, tx: TxId) -> None:
+        async with self._room:
+            try:
+                await deliver(self._store, tx)
+            except OrbitError:
+                log.exception("an outbox wasn't delivered: it is tried again later", tx=tx)
+            except Exception:
+                log.exception("a defect of the worker's", tx=tx)
+
+    def _over(self, tx: TxId) -> None:
+        del self._tasks[tx]
+        if tx in self._again:
+            self.deliver(tx)
