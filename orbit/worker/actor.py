@@ -367,6 +367,8 @@ class Actor:
         self.leave(Leaving.RESTING, 1.0)
 
     def note_ended(self) -> None:
+        if self.parent is not None or self.history.children:
+            self.around.deliver(self.tx)
         self.leave(Leaving.ENDED)
 
     def note_lost(self) -> None:

@@ -14,7 +14,7 @@ from orbit.worker.handling import Handling, handle_here
 from orbit.worker.loading import load
 from orbit.worker.runner import run_all
 from orbit.worker.scopes import cancel_scope
-from orbit.worker.settling import sleep_until
+from orbit.worker.settling import persist, sleep_until
 from orbit.worker.surroundings import Leaving
 from orbit.worker.turn import Turn, failed
 
@@ -98,6 +98,9 @@ async def _clean_up(actor: Actor, working: list[asyncio.Task[None]]) -> None:
             actor.log.error("a thread of the State's can't be stopped: on_cancel isn't called")
             await _end(actor, t.NewEnd("cancelled"), taken=False)
             return
+    if not actor.cancel_reason:  # it was told of by a mere nudge
+        found = await persist(lambda: actor.around.store.get(actor.tx))
+        actor.cancel_reason = found.cancel_reason if found is not None else None
     await actor.take()
     over = t.NewEnd("cancelled")
 

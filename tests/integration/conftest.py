@@ -10,6 +10,7 @@ from orbit.store.embedded import EmbeddedServer
 from orbit.store.store import Store
 from orbit.store.types import StoreSettings
 from tests.integration.edge_bench import Hand, RunningEdge
+from tests.integration.fleet import Fleet
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed
 
@@ -68,3 +69,10 @@ async def other_edge(redis_url: str, namespace: str, store: Store) -> AsyncItera
 @pytest.fixture
 async def hand(store: Store) -> Hand:
     return await Hand.start(store)
+
+
+@pytest.fixture
+async def fleet(redis_url: str, store: Store) -> AsyncIterator[Fleet]:
+    fleet = Fleet(redis_url, store)
+    yield fleet
+    await fleet.close()

@@ -1,0 +1,269 @@
+"""Children: started once, waited for, cancelled with their parent; over partitions, and whatever worker is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from orbit import Connection, State, TransactionFailed, UsageError
+from orbit.protocol.ids import TxId
+from orbit.store import types as t
+from orbit.store.store import Store
+from orbit.worker.delivery import deliver
+from orbit.worker.surroundings import Leaving
+from tests.integration.fleet import Fleet, status, until
+from tests.integration.house import House, Stay, Tap
+from tests.integration.probes import Probe, Probed, forever
+
+
+class Square(Probed, stays_open=False):
+    n: int
+
+    async def run(self) -> int:
+        Probed.probe.seen.append(self.n)
+        if self.n < 0:
+            await self.transaction.fail("no such number")
+        return self.n * self.n
+
+
+class Forever(Probed, stays_open=False):
+    async def run(self) -> None:
+        Probed.probe.seen.append("child")
+        await forever()
+
+    async def on_cancel(self) -> None:
+        Probed.probe.seen.append(f"cancelled: {self.transaction.cancel_reason}")
+
+
+class Sum(Probed, stays_open=False):
+    numbers: list[int] = [1, 2, 3]  # noqa: RUF012 - a State is a pydantic model, which copies its defaults
+
+    async def run(self) -> int:
+        children = [await self.transaction.start(f"square {n}", Square(n=n)) for n in self.numbers]
+        results = [await child.result() for child in children]
+        await self.transaction.send_update([child.id for child in children], once="ids")
+        return sum(results)
+
+
+async def children_of(store: Store, tx: TxId) -> list[t.Transaction]:
+    page = await store.list(limit=1000)
+    return [one for one in page.transactions if one.parent == tx]
+
+
+async def test_a_sum_of_squares(house: House, probe: Probe, fleet: Fleet) -> None:
+    tx = await house.start(Sum)
+    await fleet.worker(Sum, Square)
+    await until(house.store, tx, status("finished"))
+    assert await house.end(tx) == ("finished", 14)
+    assert sorted(probe.seen) == [1, 2, 3]
+    children = await children_of(house.store, tx)
+    assert {child.status for child in children} == {"finished"}
+    (ids,) = await house.updates(tx)
+    assert {child.tx for child in children} == set(ids)
+    assert await house.store.outbox(tx) == t.Outbox(
+        children[0].number and (await house.store.get(tx)).number, t.Outcome("finished", b"\x0e"), None, (), False, ()  # type: ignore[union-attr]
+    )
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_crashed_at_each_commit_each_child_is_started_once(
+    house: House, probe: Probe, fleet: Fleet, after: bool
+) -> None:
+    await fleet.worker(Square)
+    for at in range(1, 8):
+        probe.seen.clear()
+        tx = await house.start(Sum)
+        tap = Tap(house.store)
+        setattr(tap, "crash_after" if after else "crash_before", at)
+        house.options["deliver"] = lambda tx: None  # the worker is lost before it delivers
+        while (found := await house.store.get(tx)) is not None and found.status != "finished":
+            stay = await house.claim(Sum, tx, tap)
+            await let_live(house, tx, stay)
+            tap = Tap(house.store) if tap.crashed.is_set() else tap
+        assert await house.end(tx) == ("finished", 14), at
+        assert sorted(probe.seen) == [1, 2, 3], at
+        assert len(await children_of(house.store, tx)) == 3
+
+
+async def let_live(house: House, tx: TxId, stay: Stay) -> None:
+    """Until it crashes, sleeps or ends; what `due` would have delivered in some seconds is delivered at once."""
+    crashed = asyncio.ensure_future(stay.tap.crashed.wait())
+    while not crashed.done() and not stay.task.done():
+        await deliver(house.store, tx)
+        await asyncio.wait((crashed, stay.task), timeout=0.01, return_when=asyncio.FIRST_COMPLETED)
+    if crashed.done():
+        await stay.kill()
+    elif stay.task.result() is Leaving.IDLE:
+        await stay.release(idle=True)
+    crashed.cancel()
+
+
+async def test_what_nobody_delivered_is_delivered_by_another_worker(house: House, probe: Probe, fleet: Fleet) -> None:
+    """The worker is lost right after the commit that holds the start."""
+    tx = await house.start(Sum, '{"numbers": [5]}')
+    house.options["deliver"] = lambda tx: None
+    stay = await house.claim(Sum, tx)
+    while not stay.tap.commits:
+        await asyncio.sleep(0)
+    await stay.kill()
+    await fleet.worker(Sum, Square)
+    await until(house.store, tx, status("finished"))
+    assert await house.end(tx) == ("finished", 25)
+
+
+class Careful(Probed, stays_open=False):
+    async def run(self) -> list[Any]:
+        child = await self.transaction.start("bad", Square(n=-1))
+        try:
+            return [await child.result()]
+        except TransactionFailed as error:
+            return [error.status, error.type, error.message]
+
+
+async def test_a_child_that_fails_raises_in_its_parent(house: House, probe: Probe, fleet: Fleet) -> None:
+    tx = await house.start(Careful)
+    await fleet.worker(Careful, Square)
+    await until(house.store, tx, status("finished"))
+    assert await house.end(tx) == ("finished", ["failed", "Failed", "child 'bad': no such number"])
+
+
+class Guardian(Probed, stays_open=False):
+    async def run(self) -> None:
+        child = await self.transaction.start("child", Forever())
+        await child.result()
+
+
+async def test_a_cancelled_parent_cancels_its_children(house: House, probe: Probe, fleet: Fleet) -> None:
+    tx = await house.start(Guardian)
+    await fleet.worker(Guardian, Forever)
+    while "child" not in probe.seen:
+        await asyncio.sleep(0.01)
+    await house.store.cancel(tx, "enough")
+    await until(house.store, tx, status("cancelled"))
+    (child,) = await children_of(house.store, tx)
+    await until(house.store, child.tx, status("cancelled"))
+    assert probe.seen == ["child", "cancelled: its parent was cancelled"]
+
+
+async def test_a_child_that_was_not_even_started_is_cancelled_with_its_parent(house: House, probe: Probe) -> None:
+    tx = await house.start(Guardian)
+    house.options["deliver"] = lambda tx: None
+    stay = await house.claim(Guardian, tx)
+    while not stay.tap.commits:
+        await asyncio.sleep(0)
+    await house.store.cancel(tx, "enough")
+    stay.actor.note_cancel()
+    await stay.leaving()
+    assert await children_of(house.store, tx) == []
+    await deliver(house.store, tx)
+    (child,) = await children_of(house.store, tx)
+    assert child.status == "cancelled"
+    box = await house.store.outbox(tx)
+    assert isinstance(box, t.Outbox)
+    assert box.fields == ()
+
+
+class Spawner(Probed):
+    """Starts children from its handler, and leaves them to themselves."""
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        first = await self.transaction.start("a", Square(n=data))
+        second = await self.transaction.start("b", "Square", {"n": data + 1}, priority=3)
+        await self.transaction.send_update([first.id, second.id])
+        if data == 100:
+            raise ValueError("on purpose")
+
+
+async def test_a_handler_starts_children_with_its_turn(house: House, probe: Probe, fleet: Fleet) -> None:
+    tx = await house.start(Spawner)
+    await fleet.worker(Spawner, Square)
+    for n in (10, 100, 20):
+        await house.send(tx, n)
+    await until(house.store, tx, lambda found: found.head.seq == 2)
+    for ids in await house.updates(tx):
+        for child in ids:
+            await until(house.store, child, status("finished"))
+    assert sorted(probe.seen) == [10, 11, 20, 21]
+    while (box := await house.store.outbox(tx)) and isinstance(box, t.Outbox) and box.fields:
+        await asyncio.sleep(0.01)  # their ends are taken, though nobody waits for them
+
+
+class Parting(Probed, stays_open=False):
+    """Ends right after it has started a child."""
+
+    async def run(self) -> str:
+        return (await self.transaction.start("child", Square(n=3))).id
+
+
+async def test_a_child_outlives_a_parent_that_finishes_at_once(house: House, probe: Probe, fleet: Fleet) -> None:
+    tx = await house.start(Parting)
+    house.options["deliver"] = lambda tx: None
+    await (await house.claim(Parting, tx)).leaving()
+    await fleet.worker(Square)
+    _, child = await house.end(tx)
+    while await house.store.get(child) is None:
+        await asyncio.sleep(0.01)  # `due` finds it in some seconds
+    await until(house.store, child, status("finished"))
+
+
+class Nested(Probed, stays_open=False, retries=0):
+    async def run(self) -> None:
+        child = await self.transaction.start("again", Nested())
+        await child.result()
+
+
+async def test_a_cycle_ends_with_an_error_that_names_it(house: House, probe: Probe, fleet: Fleet) -> None:
+    tx = await house.start(Nested)
+    await fleet.worker(Nested)
+    await until(house.store, tx, status("failed"))
+    traces = [one.trace or "" for one in (await house.store.list(limit=100)).transactions]
+    (deepest,) = [trace for trace in traces if "more than 16 generations" in trace]
+    assert "Nested -> Nested" in deepest
+    assert len(traces) == 16
+
+
+class Wrongly(Probed):
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        try:
+            match data:
+                case "unknown":
+                    await self.transaction.start("x", "Nobody", {})
+                case "input":
+                    await self.transaction.start("x", "Square", {"n": "seven"})
+                case "twice":
+                    await self.transaction.start("x", Square(n=1))
+                    await self.transaction.start("x", Square(n=2))
+                case "result":
+                    child = await self.transaction.start("x", Square(n=1))
+                    await child.result()
+                case "no State":
+                    await self.transaction.start("x", Square)  # type: ignore[arg-type]
+                case "delay":
+                    await self.transaction.start("x", Square(n=1), delay_s=-1)
+        except Exception as error:
+            Probed.probe.errors.append(error)
+            raise
+
+
+async def test_what_can_not_be_started(house: House, probe: Probe, store: Store) -> None:
+    await store.publish_states([t.StateRecord("Square", 1, "default", _schema(Square), False, 10, 10.0)])
+    said = {
+        "unknown": "unknown State 'Nobody'; known: Square", "input": "doesn't fit: n: ", "twice": "'x' is used twice",
+        "result": "only run waits for a child", "no State": "takes a State that holds its input",
+        "delay": "delay_s must be from 0",
+    }  # fmt: skip
+    tx = await house.start(Wrongly)
+    for what in said:
+        await house.send(tx, what)
+    await (await house.claim(Wrongly, tx)).idle()
+    for error, text in zip(probe.errors, said.values(), strict=True):
+        assert text in str(error)
+    assert isinstance(probe.errors[3], UsageError)
+
+
+def _schema(cls: type[State]) -> str:
+    import json
+
+    return json.dumps(cls.model_json_schema())
