@@ -253,7 +253,7 @@ def due(reply: Raw) -> t.DueAnswer:
         removable=ids(removable),
         undelivered=ids(undelivered),
         fires=tuple((name.decode(), int(at)) for name, at in fires),
-        admitted=ids(admitted),
+        admitted=tuple((name.decode(), TxId(tx.decode())) for name, tx in admitted),
     )
 
 

@@ -15,6 +15,20 @@ FORGET_AFTER_MS = 60_000
 """How long after its last beat a silent worker is taken off the register."""
 
 
+def waits_for(transaction: t.Transaction, runnable: frozenset[t.Spec]) -> str | None:
+    """What a pending transaction waits for.
+
+    Returns:
+        worker: No live worker can run its State in its version, from its queue. limit <name>: A permit of that limit.
+        None: Nothing that isn't there: its turn, or its time.
+    """
+    if transaction.status != "pending":
+        return None
+    if t.Spec(transaction.queue, transaction.state, transaction.version) not in runnable:
+        return "worker"
+    return f"limit {transaction.waits}" if transaction.waits is not None else None
+
+
 class Registers(StorePart):
     """Processes that beat."""
 
@@ -52,6 +66,14 @@ class Registry(Registers):
         live = Counter(name for worker in await self.workers() for name in {spec.state for spec in worker.specs})
         records = (t.StateRecord(**json.loads(raw)) for name, raw in flat.items() if not name.endswith(b":version"))
         return tuple(sorted((replace(one, live=live[one.name]) for one in records), key=lambda one: one.name))
+
+    async def runnable(self) -> frozenset[t.Spec]:
+        """What the live workers can run."""
+        return frozenset(spec for worker in await self.workers() for spec in worker.specs)
+
+    async def waiting_for(self, transaction: t.Transaction) -> str | None:
+        """What a pending transaction waits for: see `waits_for`."""
+        return waits_for(transaction, await self.runnable())
 
     async def beat_worker(self, worker: t.WorkerRecord, ttl_s: float) -> None:
         """This worker is alive for `ttl_s` more."""

@@ -494,7 +494,7 @@ class DueAnswer:
         removable: Past their retention.
         undelivered: Something is in their outbox.
         fires: Schedules by name, and when each was to fire.
-        admitted: Got a permit, and are to be roused.
+        admitted: Limits, and who got a permit of each: they are to be roused.
     """
 
     now_ms: int
@@ -503,7 +503,7 @@ class DueAnswer:
     removable: tuple[TxId, ...] = ()
     undelivered: tuple[TxId, ...] = ()
     fires: tuple[tuple[str, int], ...] = ()
-    admitted: tuple[TxId, ...] = ()
+    admitted: tuple[tuple[str, TxId], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from orbit.store import types as t
 from orbit.store.store import Store
 from orbit.worker.delivery import parent_has_taken
 from orbit.worker.firing import fire
+from orbit.worker.permits import tell
 from orbit.worker.ranking import Ranks
 from orbit.worker.settling import BROKEN
 
@@ -116,8 +117,8 @@ class Caretaker:
             log.exception("due failed", partition=partition)
 
     async def _do(self, answer: t.DueAnswer) -> None:
-        for tx in answer.admitted:
-            await self._store.rouse(tx, "permit")
+        for limit, tx in answer.admitted:
+            await tell(self._store, limit, (tx,))
         for name, at_ms in answer.fires:
             await fire(self._store, name, at_ms, answer.now_ms)
         for tx in answer.removable:

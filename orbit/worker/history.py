@@ -46,14 +46,16 @@ class History:
 
     def __init__(
         self, store: Store, grant: t.Grant, loaded: t.Loaded, lease: Lease, listener: Listener, lease_s: float,
-        metrics: Metrics,
+        metrics: Metrics, version: int | None = None,
     ) -> None:  # fmt: skip
+        """`version`: of the snapshots that are written; the grant's, unless told (it was migrated)."""
         self._store = store
         self._grant = grant
         self._lease = lease
         self._listener = listener
         self._lease_s = lease_s
         self._metrics = metrics
+        self._version = grant.spec.version if version is None else version
         self._lock = asyncio.Lock()
         self._shut = False
         self._dropped = False
@@ -127,7 +129,7 @@ class History:
         self._tell(commit, answer)
 
     def _base(self) -> Base:
-        return Base(self._grant.tx, self._grant.epoch, self.number, self._grant.spec.version)
+        return Base(self._grant.tx, self._grant.epoch, self.number, self._version)
 
     def _wanted_lease_ms(self) -> int:
         """Extended along with a commit when a third of it is gone, so that a busy transaction needs no renewals."""

@@ -42,8 +42,9 @@ def _begin(actor: Actor, loaded: t.Loaded, asked_s: float) -> None:
         actor.note_refused, actor.note_broken, actor.note_ended, actor.note_cancel, actor.note_unread, to_deliver
     )
     actor.history = History(
-        actor.around.store, actor.grant, loaded, actor.lease, listener, actor.around.lease_s, actor.around.metrics
-    )
+        actor.around.store, actor.grant, loaded, actor.lease, listener, actor.around.lease_s, actor.around.metrics,
+        actor.options.version,
+    )  # fmt: skip
     actor.lease.number = loaded.number
     actor.parent, actor.lineage, actor.priority = loaded.parent, loaded.lineage, loaded.priority
     if actor.options.timeout_s is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -56,7 +58,7 @@ async def ask(actor: Actor, limit: t.Limit) -> bool:
     lease_ms = round(_LEASES * actor.around.lease_s * 1000)
     store = actor.around.store
     answer = await persist(lambda: store.permit(limit, actor.tx, lease_ms, actor.priority))
-    await tell(store, answer.admitted)
+    await tell(store, limit.name, answer.admitted)
     return answer.held
 
 
@@ -73,10 +75,13 @@ async def give_back(actor: Actor) -> None:
     limit, actor.permit = actor.permit, None
     if limit is not None:
         store, tx = actor.around.store, actor.tx
-        await tell(store, await persist(lambda: store.unpermit(limit.name, tx)))
+        await tell(store, limit.name, await persist(lambda: store.unpermit(limit.name, tx)))
 
 
-async def tell(store: Store, admitted_ones: tuple[TxId, ...]) -> None:
-    """Rouse those that got a permit. Should that be lost, they ask again by themselves."""
-    for tx in admitted_ones:
-        await persist(lambda tx=tx: store.rouse(tx, "permit"))  # type: ignore[misc]
+async def tell(store: Store, limit: str, given: Iterable[TxId]) -> None:
+    """Rouse those that got a permit; what is over by now passes it on. Should that be lost, they ask again themselves."""
+    to_rouse = list(given)
+    while to_rouse:
+        tx = to_rouse.pop()
+        if not await persist(partial(store.rouse, tx, "permit")):
+            to_rouse += await persist(partial(store.unpermit, limit, tx))

@@ -77,7 +77,7 @@ async def test_a_permit_that_is_not_asked_for_again_goes_to_the_next(house: Hous
     partition = house.store.keys.partition(house.store.keys.partition_named(ONE.name))
     await house.redis.zadd(f"{partition}:held:Encode", {a: 1})
     await house.redis.zadd(f"{partition}:due", {"p:Encode": 1})
-    assert (await due(house, ONE)).admitted == (b,)
+    assert (await due(house, ONE)).admitted == (("Encode", b),)
     assert (await ask(house, ONE, b)).held
     assert not (await ask(house, ONE, a)).held
 
@@ -110,7 +110,7 @@ async def test_a_quick_rate_lets_many_begin_at_once_but_not_all(house: House) ->
     held = [tx for tx in txs if (await ask(house, quick, tx)).held]
     assert 1 <= len(held) < 20
     while (answer := await due(house, quick)).next_ms is not None or answer.admitted:
-        held += answer.admitted
+        held += [tx for _, tx in answer.admitted]
     assert held == txs
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from typing import Any, ClassVar
 
 from orbit import State
@@ -18,6 +19,7 @@ class Probe:
         self.there = asyncio.Event()
         self.begun = asyncio.Event()
         self.errors: list[BaseException] = []
+        self.counts: Counter[str] = Counter()
         self.limit: asyncio.Timeout
         self.loop = asyncio.get_running_loop()
         self.hold = threading.Event()

@@ -10,8 +10,9 @@ from starlette.responses import Response
 
 from orbit.edge.http import answers, shapes
 from orbit.protocol.inputs import unknown_state
+from orbit.store.registry import waits_for
 from orbit.store.store import Store
-from orbit.store.types import StateRecord, Transaction
+from orbit.store.types import Spec, StateRecord, Transaction
 
 FRESH_S = 1.0
 """How long an answer of the registry is used: many starts ask it once."""
@@ -24,6 +25,8 @@ class KnownStates:
         self._store = store
         self._records: tuple[StateRecord, ...] = ()
         self._read_at: float | None = None
+        self._runnable: frozenset[Spec] = frozenset()
+        self._asked_at: float | None = None
         self._reading = asyncio.Lock()
 
     async def list(self, _request: Request) -> Response:
@@ -44,13 +47,15 @@ class KnownStates:
         raise unknown_state(name, sorted({record.name for record in self._records}))
 
     async def missing_for(self, tx: Transaction) -> str | None:
-        """What a transaction waits for that isn't there: `worker`, or nothing."""
-        if tx.status != "pending":
-            return None
-        live = any(
-            record.live for record in await self._known() if (record.name, record.queue) == (tx.state, tx.queue)
-        )
-        return None if live else "worker"
+        """What a transaction waits for that isn't there."""
+        return None if tx.status != "pending" else waits_for(tx, await self._can_run())
+
+    async def _can_run(self) -> frozenset[Spec]:
+        now = asyncio.get_running_loop().time
+        async with self._reading:
+            if self._asked_at is None or now() - self._asked_at > FRESH_S:
+                self._runnable, self._asked_at = await self._store.runnable(), now()
+            return self._runnable
 
     async def _known(self, *, fresh: bool = False) -> tuple[StateRecord, ...]:
         now = asyncio.get_running_loop().time

@@ -5,7 +5,8 @@
 --        (suffix `:<id>`, then those of lib/timers and lib/outbox)
 -- ARGV 1 at most so many  2 how long a commit is kept in the recent set, ms  3 eighteen digits
 -- Answers: now in ms; ms until the next is due, or -1; how many were looked at; ids past their retention; ids with something
---          in their outbox; schedules that fire, each with the ms that it was to; ids that got a permit
+--          in their outbox; schedules that fire, each with the ms that it was to; limits, each with an
+--          id that got a permit of it
 --
 -- include: clock, wake, timers, outbox, limits
 local part, due = KEYS[1], KEYS[1] .. ':due'
@@ -70,7 +71,7 @@ for _, member in ipairs(members) do
   if kind == 'p' then
     redis.call('ZREM', due, member)
     for _, id in ipairs(admit(part, name)) do
-      admitted[#admitted + 1] = id -- branch: permit
+      admitted[#admitted + 1] = { name, id } -- branch: permit
     end
   elseif kind == 's' then
     local at = redis.call('HGET', part .. ':fires', name)
