@@ -27,16 +27,22 @@ async def opened(where: Where) -> AsyncIterator[Deployment]:
     Raises:
         CommandError: It isn't said where, or is said twice.
     """
-    redis, url = _chosen(where)
+    _, url = _chosen(where)
     if url is not None:
         async with Client(url, token=os.environ.get("ORBIT_TOKEN") or None, patience_s=PATIENCE_S) as client:
             yield client
         return
-    redis, namespace = (redis, where.namespace) if redis is not None else _running()
+    async with opened_store(where) as store, Broker(store) as broker:
+        yield broker
+
+
+@asynccontextmanager
+async def opened_store(where: Where) -> AsyncIterator[Store]:
+    """The store of the deployment. Raises as `opened`."""
+    redis, namespace = (where.redis, where.namespace) if where.redis is not None else _running()
     store = await Store.open(redis, StoreSettings(namespace=namespace, partitions=where.partitions))
     try:
-        async with Broker(store) as broker:
-            yield broker
+        yield store
     finally:
         await store.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from orbit.client import TransactionInfo
 
 PAGE = 100
-COLUMNS = ("id", "state", "status", "created_at", "cursor")
+COLUMNS = ("id", "state", "status", "created_at", "cursor", "waiting_for")
 
 
 def ls(
@@ -40,7 +41,7 @@ def ls(
             for row in rows:
                 print(json_dumps(row).decode())
         else:
-            _print_table(rows)
+            print_rows(rows, COLUMNS)
 
     asked(Where(redis, url, namespace, partitions), go)
 
@@ -86,21 +87,22 @@ def row_of(info: TransactionInfo) -> dict[str, Any]:
         row[name] = moment and moment.isoformat().replace("+00:00", "Z")
     if not info.over:
         del row["result"]
-    if info.error is None:
-        del row["error"]
+    for name in ("error", "waiting_for", "traceback", "parent"):
+        if row[name] is None:
+            del row[name]
     return row
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
+def print_rows(rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
     """On a terminal a table; else the same columns with tabs between, and no heading."""
     console = stdout()
     if not console.is_terminal:
         for row in rows:
-            print("\t".join(_cell(row.get(column)) for column in COLUMNS))
+            print("\t".join(_cell(row.get(column)) for column in columns))
         return
-    table = Table(*COLUMNS, box=None, header_style="bold")
+    table = Table(*columns, box=None, header_style="bold")
     for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in COLUMNS))
+        table.add_row(*(_cell(row.get(column)) for column in columns))
     console.print(table)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from orbit.cli import demo, look, servers, talk, tokens
+from orbit.cli import demo, look, schedules, servers, snapshots, talk, tokens
 from orbit.cli.failures import INTERRUPTED, tell
 
 app = typer.Typer(
@@ -22,7 +22,8 @@ app = typer.Typer(
 Command = Callable[..., None]
 SERVERS: tuple[Command, ...] = (servers.dev, servers.worker, servers.edge)
 VERBS: tuple[Command, ...] = (
-    talk.start, talk.tail, talk.send, talk.cancel, talk.retry, talk.result, look.ls, look.show, demo.demo,
+    talk.start, talk.tail, talk.send, talk.cancel, talk.retry, talk.result, look.ls, look.show,
+    schedules.schedules, schedules.schedule, schedules.unschedule, demo.demo,
 )  # fmt: skip
 TOKENS: tuple[Command, ...] = (tokens.token, tokens.keys)
 OF_ONE: frozenset[Command] = frozenset({talk.tail, talk.send, talk.cancel, talk.retry, talk.result, look.show})
@@ -30,6 +31,7 @@ OF_ONE: frozenset[Command] = frozenset({talk.tail, talk.send, talk.cancel, talk.
 
 for command in SERVERS + VERBS + TOKENS:
     app.command(context_settings={"ignore_unknown_options": command in OF_ONE})(command)
+app.add_typer(snapshots.app, name="snapshots")
 app.command(hidden=True)(servers.alone)
 
 

@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -38,6 +39,14 @@ def start(
     id: Annotated[
         str | None, o.option("id", "The new transaction's id; drawn where it is missing.", metavar="ID")
     ] = None,
+    delay_s: Annotated[float, o.option("delay-s", "Not before so long from now.", metavar="S", least=0.0)] = 0.0,
+    at: Annotated[
+        str | None, o.option("at", "Not before this time, as in 2031-02-03T04:05:06Z.", metavar="TIME")
+    ] = None,
+    start_queue: Annotated[
+        str | None, o.option("start-queue", "A queue instead of its State's.", metavar="NAME")
+    ] = None,
+    priority: Annotated[int, o.option("priority", "The higher the sooner, from -100 to 100.", metavar="N")] = 0,
     follow: Annotated[bool, o.flag("follow", "Then follow it to its end.")] = False,
     as_json: o.Json = False,
     redis: o.Redis = None,
@@ -46,12 +55,14 @@ def start(
     partitions: o.Partitions = None,
 ) -> None:
     """Start a transaction; prints its id."""
-    fields = _json_object(sys.stdin.read() if input == "-" else input)
+    fields = json_object(sys.stdin.read() if input == "-" else input)
     if id is not None and not is_name(id):
         raise typer.BadParameter("--id has 16 to 64 characters of A-Za-z0-9_-")
 
     async def go(deployment: Deployment) -> None:
-        tx = await deployment.start(state, fields, id=id)
+        tx = await deployment.start(
+            state, fields, id=id, delay_s=delay_s, at=_time(at), queue=start_queue, priority=priority
+        )
         print(tx, flush=True)
         if follow:
             await _follow(deployment, tx, "0", as_json)
@@ -189,7 +200,16 @@ def _shown(value: Value) -> str:
     return json_dumps(value).decode()
 
 
-def _json_object(text: str) -> dict[str, Value]:
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"--at {text!r} is no time, as in 2031-02-03T04:05:06Z") from None
+
+
+def json_object(text: str) -> dict[str, Value]:
     try:
         value = json_loads(text, what="--input")
     except BadRequest as error:

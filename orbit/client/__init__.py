@@ -7,7 +7,7 @@ from orbit.client.backoff import Backoff
 from orbit.client.broker import Broker
 from orbit.client.client import Client
 from orbit.client.sync_broker import SyncBroker
-from orbit.client.types import StateInfo, TransactionError, TransactionInfo, TransactionPage
+from orbit.client.types import ScheduleInfo, StateInfo, TransactionError, TransactionInfo, TransactionPage
 from orbit.protocol.messages import Advance, Attached, End, Rejected, Reset, Update
 from orbit.protocol.sessions import Lost
 
@@ -22,6 +22,7 @@ __all__ = [
     "Lost",
     "Rejected",
     "Reset",
+    "ScheduleInfo",
     "StateInfo",
     "SyncBroker",
     "TransactionError",

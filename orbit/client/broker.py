@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 from orbit.client.backoff import Backoff
 from orbit.client.following import Event, Watcher, follow
-from orbit.client.types import StateInfo, TransactionError, TransactionInfo, TransactionPage, moment
+from orbit.client.types import ScheduleInfo, StateInfo, TransactionError, TransactionInfo, TransactionPage, moment
 from orbit.config import Limits
 from orbit.errors import BadRequest, Conflict, Ended, NotFound, OutcomeUnknown, Overloaded, UpdatesReset
 from orbit.protocol.ids import TxId
@@ -20,6 +20,8 @@ from orbit.protocol.messages import End, Reset, Update, Value
 from orbit.protocol.values import pack, unpack
 from orbit.state import State
 from orbit.store import types as t
+from orbit.store.planning import Plan
+from orbit.store.registry import waits_for
 from orbit.store.starts import StartOptions, by_class, by_name, check_id, draw_id
 from orbit.store.store import Store
 
@@ -119,17 +121,21 @@ class Broker:
 
     async def get(self, tx: str) -> TransactionInfo:
         """One transaction. Raises NotFound."""
-        found = await (await self._open()).get(check_id(tx))
+        store = await self._open()
+        found = await store.get(check_id(tx))
         if found is None:
             raise NotFound("no such transaction")
-        return _info(found)
+        return _info(found, await store.waiting_for(found) if found.status == "pending" else None)
 
     async def list(
         self, *, state: str | None = None, status: str | None = None, limit: int = 100, page: str | None = None
     ) -> TransactionPage:
         """Transactions, newest first. `page`: the `next` of the page before."""
-        found = await (await self._open()).list(state=state, status=status, limit=limit, page=page)
-        return TransactionPage(tuple(map(_info, found.transactions)), found.next)
+        store = await self._open()
+        found = await store.list(state=state, status=status, limit=limit, page=page)
+        waits = any(one.status == "pending" for one in found.transactions)
+        runnable = await store.runnable() if waits else frozenset()
+        return TransactionPage(tuple(_info(one, waits_for(one, runnable)) for one in found.transactions), found.next)
 
     async def result(self, tx: str, *, wait_s: float | None = None) -> Value:
         """The result, once the transaction is over.
@@ -240,6 +246,65 @@ class Broker:
             async for event in events:
                 yield event
 
+    # ---- schedules
+
+    async def schedule(
+        self,
+        name: str,
+        state: type[State] | State | str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        cron: str,
+        tz: str = "UTC",
+        queue: str | None = None,
+        priority: int = 0,
+    ) -> None:
+        """Have a State started again and again, each time once, however many workers there are.
+
+        The same again changes nothing, so each deploy may say it; another one of the same name takes its place. Times
+        that pass while no worker is there are made up for by one start.
+
+        Args:
+            state / input: As of `start`.
+            cron: Five fields: minute, hour, day of the month, month, day of the week.
+            tz: The time zone that they are in, by its name in the IANA database.
+
+        Raises:
+            BadRequest: The State is unknown, the input doesn't fit, or cron or time zone mean nothing.
+        """
+        store = await self._open()
+        options = StartOptions(queue=queue, priority=priority)
+        if isinstance(state, str):
+            new = by_name(state, await store.states(), input or {}, draw_id(), options)
+        else:
+            new = by_class(state, input or {}, draw_id(), options)
+        plan = Plan(name, new.state, json.loads(new.fields), cron, tz, queue, priority)
+        first_ms = plan.next_ms(await store.now_ms())
+        if first_ms is None:
+            raise BadRequest(f"cron {cron!r}: it never comes")
+        await _insist(lambda: store.schedule(name, plan.record, first_ms))
+
+    async def unschedule(self, name: str) -> None:
+        """Take a schedule away; what it started goes on.
+
+        Raises:
+            NotFound: There is none of this name.
+        """
+        store = await self._open()
+        if not await store.unschedule(name):
+            raise NotFound(f"no schedule {name!r}")
+
+    async def schedules(self) -> tuple[ScheduleInfo, ...]:
+        """All schedules, by name."""
+        rows = await (await self._open()).schedules()
+        plans = [(Plan.of(row.record), row.next_ms) for row in rows]
+        return tuple(
+            ScheduleInfo(
+                plan.name, plan.state, plan.fields, plan.cron, plan.tz, plan.queue, plan.priority, moment(next_ms)
+            )
+            for plan, next_ms in plans
+        )
+
     # ---- inside
 
     async def _open(self) -> Store:
@@ -275,7 +340,7 @@ async def _insist(verb: Callable[[], Awaitable[_T]]) -> _T:
     return await verb()
 
 
-def _info(found: t.Transaction) -> TransactionInfo:
+def _info(found: t.Transaction, waiting_for: str | None) -> TransactionInfo:
     return TransactionInfo(
         id=found.tx,
         state=found.state,
@@ -291,4 +356,7 @@ def _info(found: t.Transaction) -> TransactionInfo:
         attempts=found.attempts,
         result=None if found.result is None else unpack(found.result),
         error=TransactionError(found.error.type, found.error.message) if found.error else None,
+        waiting_for=waiting_for,
+        traceback=found.trace,
+        parent=found.parent,
     )

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -101,12 +102,18 @@ class Client:
         id: str | None = None,
         idempotency_key: str | None = None,
         delay_s: float = 0.0,
+        at: datetime | None = None,
+        queue: str | None = None,
+        priority: int = 0,
     ) -> str:
         """Start a transaction, once per id or key, and return its id.
 
         Args:
             state: The State's name.
             input: Its fields: JSON values and bytes.
+            delay_s / at: How long to wait before it runs, or until when (a time with a time zone).
+            queue: Instead of its State's queue.
+            priority: From -100 to 100: the higher, the sooner among those of its queue and State.
 
         Raises:
             BadRequest: The State is unknown, or the input doesn't fit; the message names the fields.
@@ -116,8 +123,10 @@ class Client:
         body: dict[str, Value] = {"state": state, "input": dict(input or {})}
         if id is not None:
             body["id"] = id
-        if delay_s:
-            body["delay_s"] = delay_s
+        if at is not None:
+            body["at"] = at.isoformat()
+        more = {"delay_s": delay_s, "queue": queue, "priority": priority}
+        body |= {name: value for name, value in more.items() if value}
         key = idempotency_key or (secrets.token_urlsafe(16) if id is None else None)
         _, answer = await self._web.ask("POST", "transactions", body=body, key=key)
         return read_transaction(answer).id

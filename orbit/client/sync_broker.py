@@ -94,6 +94,9 @@ class SyncBroker:
     send = _blocking(Broker.send)
     cancel = _blocking(Broker.cancel)
     retry = _blocking(Broker.retry)
+    schedule = _blocking(Broker.schedule)
+    unschedule = _blocking(Broker.unschedule)
+    schedules = _blocking(Broker.schedules)
     updates = _plain(Broker.updates)
     events = _plain(Broker.events)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +22,14 @@ class TransactionError:
 
 @dataclass(frozen=True, slots=True)
 class TransactionInfo:
-    """One transaction, as of one moment. `cursor` is the head of its log, `commit` its commit number."""
+    """One transaction, as of one moment.
+
+    Attributes:
+        cursor / commit: The head of its log, its commit number.
+        waiting_for: What a pending one waits for that isn't there: `worker`, or `limit` and its name.
+        traceback: Where its `run` failed at last; over Redis alone, never through an edge.
+        parent: The transaction that started it, over Redis alone.
+    """
 
     id: str
     state: str
@@ -37,6 +45,9 @@ class TransactionInfo:
     attempts: int
     result: Value = None
     error: TransactionError | None = None
+    waiting_for: str | None = None
+    traceback: str | None = None
+    parent: str | None = None
 
     @property
     def over(self) -> bool:
@@ -72,6 +83,20 @@ class StateInfo:
     queue: str
     workers: int
     schema: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleInfo:
+    """A State that is started again and again. `next_at`: when it is next."""
+
+    name: str
+    state: str
+    input: Mapping[str, Any]
+    cron: str
+    tz: str
+    queue: str | None
+    priority: int
+    next_at: datetime
 
 
 def moment(ms: int) -> datetime:

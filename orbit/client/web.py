@@ -141,6 +141,7 @@ def read_transaction(raw: Any) -> TransactionInfo:
             attempts=raw["attempts"],
             result=raw.get("result"),
             error=TransactionError(error["type"], error["message"]) if error else None,
+            waiting_for=raw.get("waiting_for"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as flaw:
         raise ProtocolError(f"the edge's answer is no transaction: {type(flaw).__name__} {flaw}") from None

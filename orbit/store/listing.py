@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orbit.errors import BadRequest
+from orbit.protocol.ids import TxId
 from orbit.store import decode, script
 from orbit.store import types as t
 from orbit.store.base import StorePart
@@ -78,6 +79,14 @@ class Listing(StorePart):
             if len(found) >= query.limit or room <= 0 or not any(one.rows or one.may_have_more for one in sources):
                 break
         return t.ListPage(tuple(row for _, row in found), _next_page(sources, found))
+
+    async def newest_snapshot(self, tx: TxId) -> tuple[int, bytes] | None:
+        """The version and the fields of a transaction's newest snapshot; None where it has none any more."""
+        found = await self._link.read("XREVRANGE", f"{self._keys.transaction(tx)}:snap", "+", "-", "COUNT", 1)
+        if not found:
+            return None
+        fields = decode.pairs(found[0][1])
+        return int(fields[b"v"]), fields[b"f"]
 
     async def _fill(self, source: _Source, query: _Query) -> None:
         want = max(4, 2 * query.limit // self._keys.partitions)

@@ -96,6 +96,11 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Pe
         """
         await self._link.read("PING")
 
+    async def now_ms(self) -> int:
+        """The server's clock, in ms since 1970."""
+        seconds, micros = await self._link.read("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
     def partition_of(self, tx: TxId) -> int:
         return self._keys.partition_of(tx)
 

@@ -79,7 +79,7 @@ async def give_back(actor: Actor) -> None:
 
 
 async def tell(store: Store, limit: str, given: Iterable[TxId]) -> None:
-    """Rouse those that got a permit; what is over by now passes it on. Should that be lost, they ask again themselves."""
+    """Rouse those that got a permit; what is over passes it on. Should that be lost, they ask again by themselves."""
     to_rouse = list(given)
     while to_rouse:
         tx = to_rouse.pop()

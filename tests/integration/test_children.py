@@ -16,6 +16,7 @@ from orbit.worker.surroundings import Leaving
 from tests.integration.fleet import Fleet, status, until
 from tests.integration.house import House, Stay, Tap
 from tests.integration.probes import Probe, Probed, forever
+from tests.support.waiting import soon
 
 
 class Square(Probed, stays_open=False):
@@ -105,8 +106,7 @@ async def test_what_nobody_delivered_is_delivered_by_another_worker(house: House
     tx = await house.start(Sum, '{"numbers": [5]}')
     house.options["deliver"] = lambda tx: None
     stay = await house.claim(Sum, tx)
-    while not stay.tap.commits:
-        await asyncio.sleep(0)
+    await soon(lambda: stay.tap.commits)
     await stay.kill()
     await fleet.worker(Sum, Square)
     await until(house.store, tx, status("finished"))
@@ -138,8 +138,7 @@ class Guardian(Probed, stays_open=False):
 async def test_a_cancelled_parent_cancels_its_children(house: House, probe: Probe, fleet: Fleet) -> None:
     tx = await house.start(Guardian)
     await fleet.worker(Guardian, Forever)
-    while "child" not in probe.seen:
-        await asyncio.sleep(0.01)
+    await soon(lambda: "child" in probe.seen)
     await house.store.cancel(tx, "enough")
     await until(house.store, tx, status("cancelled"))
     (child,) = await children_of(house.store, tx)
@@ -151,8 +150,7 @@ async def test_a_child_that_was_not_even_started_is_cancelled_with_its_parent(ho
     tx = await house.start(Guardian)
     house.options["deliver"] = lambda tx: None
     stay = await house.claim(Guardian, tx)
-    while not stay.tap.commits:
-        await asyncio.sleep(0)
+    await soon(lambda: stay.tap.commits)
     await house.store.cancel(tx, "enough")
     stay.actor.note_cancel()
     await stay.leaving()
@@ -186,8 +184,12 @@ async def test_a_handler_starts_children_with_its_turn(house: House, probe: Prob
         for child in ids:
             await until(house.store, child, status("finished"))
     assert sorted(probe.seen) == [10, 11, 20, 21]
-    while (box := await house.store.outbox(tx)) and isinstance(box, t.Outbox) and box.fields:
-        await asyncio.sleep(0.01)  # their ends are taken, though nobody waits for them
+
+    async def nothing_left() -> bool:
+        box = await house.store.outbox(tx)
+        return isinstance(box, t.Outbox) and not box.fields
+
+    await soon(nothing_left)  # their ends are taken, though nobody waits for them
 
 
 class Parting(Probed, stays_open=False):
@@ -203,8 +205,7 @@ async def test_a_child_outlives_a_parent_that_finishes_at_once(house: House, pro
     await (await house.claim(Parting, tx)).leaving()
     await fleet.worker(Square)
     _, child = await house.end(tx)
-    while await house.store.get(child) is None:
-        await asyncio.sleep(0.01)  # `due` finds it in some seconds
+    await soon(lambda: house.store.get(child))  # `due` finds it in some seconds
     await until(house.store, child, status("finished"))
 
 

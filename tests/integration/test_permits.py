@@ -15,6 +15,7 @@ from orbit.worker.permits import tell
 from tests.integration.fleet import Fleet, status, until
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed
+from tests.support.waiting import soon
 
 
 class Encode(Probed, stays_open=False, max_running=2):
@@ -139,8 +140,7 @@ async def test_one_that_waits_answers_messages(house: House, probe: Probe, fleet
     await until(house.store, tx, lambda found: found.head.seq == 1)
     assert probe.seen == []
     await tell(house.store, "Chatty", await house.store.unpermit("Chatty", TxId("held-by-another-one")))
-    while not probe.seen:
-        await asyncio.sleep(0)
+    await soon(lambda: probe.seen)
 
 
 async def test_a_cancelled_one_waits_no_longer(house: House, probe: Probe, fleet: Fleet) -> None:

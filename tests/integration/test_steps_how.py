@@ -1,8 +1,7 @@
-"""How steps are run: again when they raise, within a time, in a process; the key that names them; what they may not do."""
+"""How steps are run: again when they raise, within a time, in a process; the key that names them."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
@@ -15,6 +14,7 @@ from orbit import Connection, UsageError, current_step
 from orbit.worker.processes import Processes
 from tests.integration.house import House, Tap
 from tests.integration.probes import Probe, Probed, forever
+from tests.support.waiting import soon
 
 
 @pytest.fixture
@@ -146,8 +146,7 @@ async def test_a_handler_beside_it_keeps_its_own_change(house: House, probe: Pro
     tx, stay = await house.run(InPlace)
     await probe.there.wait()
     await house.send(tx, 7)
-    while stay.actor.history.number < 1:
-        await asyncio.sleep(0)
+    await soon(lambda: stay.actor.history.number >= 1)
     probe.go.set()
     await stay.leaving()
     assert len(probe.errors) == 1
@@ -268,14 +267,13 @@ def alive(pid: int) -> bool:
         return False
 
 
-async def test_at_its_time_limit_the_process_is_ended(house: House, probe: Probe, processes: Processes, tmp_path: Any) -> None:
+async def test_at_its_time_limit_the_process_is_ended(
+    house: House, probe: Probe, processes: Processes, tmp_path: Any
+) -> None:
     path = tmp_path / "pid"
     _, (kind, _) = await run_in_process(house, "burn", str(path), timeout_s=2.0)
     assert kind == "TimeoutError"
-    until = time.monotonic() + 5
-    while alive(int(path.read_text())):
-        assert time.monotonic() < until
-        await asyncio.sleep(0)
+    await soon(lambda: not alive(int(path.read_text())))
 
 
 class Burning(Probed, stays_open=False):
@@ -290,13 +288,11 @@ async def test_a_cancel_ends_the_process_within_a_second(
 ) -> None:
     path = tmp_path / "pid"
     tx, stay = await house.run(Burning, f'{{"path": "{path}"}}')
-    while not (path.exists() and path.read_text()):
-        await asyncio.sleep(0.01)
+    await soon(lambda: (path.exists() and path.read_text()))
     await house.store.cancel(tx, "enough")
     began = time.monotonic()
     stay.actor.note_cancel("enough")
     await stay.leaving()
-    while alive(int(path.read_text())):
-        assert time.monotonic() - began < 1.0
-        await asyncio.sleep(0.001)
+    await soon(lambda: not alive(int(path.read_text())))
+    assert time.monotonic() - began < 1.0
     assert (await house.end(tx))[0] == "cancelled"

@@ -1,8 +1,7 @@
-"""`on_cancel`: called once all else of the State has stopped, with a time limit; whatever it does, the end is `cancelled`."""
+"""`on_cancel`: called once all else of the State has stopped; whatever it does, the end is `cancelled`."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from orbit import Connection
 from tests.integration.house import House, Stay
 from tests.integration.probes import Probe, Probed, forever
+from tests.support.waiting import soon
 
 
 class Tidy(Probed, stays_open=False, cancel_timeout_s=0.3):
@@ -99,8 +99,7 @@ async def test_a_worker_that_is_lost_in_it_leaves_it_to_the_next(house: House, p
     await probe.there.wait()
     await house.store.cancel(tx, "enough")
     stay.actor.note_cancel()
-    while len(probe.seen) < 2:
-        await asyncio.sleep(0)
+    await soon(lambda: len(probe.seen) >= 2)
     await stay.kill()
     await (await house.claim(Tidy, tx)).leaving()
     assert [one[0] for one in probe.seen if isinstance(one, tuple)] == ["on_cancel"] * 2

@@ -1,4 +1,4 @@
-"""`sleep`, `wait_message`: deadlines and messages that are recorded, whatever is crashed, drained or unloaded meanwhile."""
+"""`sleep`, `wait_message`: what is recorded of them, whatever is crashed, drained or unloaded meanwhile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from orbit import Connection, UsageError
 from orbit.worker.lease import now_s
 from orbit.worker.surroundings import Leaving
 from tests.integration.house import House, Tap
-from tests.integration.probes import Probe, Probed, steps_of_the_loop
+from tests.integration.probes import Probe, Probed
+from tests.support.waiting import soon
 
 HOUR_S = 3600.0
 
@@ -63,14 +64,12 @@ async def test_a_long_sleep_is_spent_unloaded(house: House, probe: Probe) -> Non
 
 async def test_a_hand_over_in_a_sleep_waits_for_the_same_deadline(house: House, probe: Probe) -> None:
     tx, stay = await house.run(Nap, '{"seconds": 3600}')
-    while stay.actor.pause is None:
-        await steps_of_the_loop()
+    await soon(lambda: stay.actor.pause is not None)
     stay.actor.unload()
     assert await stay.leaving() is Leaving.HANDED_OVER
     await stay.release()
     again = await house.claim(Nap, tx)
-    while again.actor.pause is None:
-        await steps_of_the_loop()
+    await soon(lambda: again.actor.pause is not None)
     until_s = again.actor.pause.until_s
     assert until_s is not None
     assert HOUR_S - 10 < until_s - now_s() <= HOUR_S
@@ -175,7 +174,7 @@ class Body(Probed, stays_open=False):
         await self.transaction.send_update(item)
 
 
-async def test_in_the_body_of_an_each_a_name_is_each_items_own_and_forgotten_with_it(house: House, probe: Probe) -> None:
+async def test_in_the_body_of_an_each_a_name_is_each_items_own_and_goes_with_it(house: House, probe: Probe) -> None:
     tx, stay = await house.run(Body)
     await stay.leaving()
     assert await house.updates(tx) == [0, 1, 2]

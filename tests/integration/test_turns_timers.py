@@ -1,7 +1,8 @@
-"""`set_timer`, `cancel_timer`, `on_timer`: each fires once, or not at all, whatever is crashed, set anew or cancelled."""
+"""`set_timer`, `cancel_timer`, `on_timer`: each fires once, or not at all, whatever is crashed or cancelled."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -117,8 +118,6 @@ async def test_crashed_at_each_commit_it_fires_once(house: House, probe: Probe, 
 
 
 async def _until_either(stay: Any, tap: Tap) -> None:
-    import asyncio
-
     crashed = asyncio.ensure_future(tap.crashed.wait())
     await asyncio.wait((crashed, stay.task), return_when="FIRST_COMPLETED")
     crashed.cancel()

@@ -67,7 +67,7 @@ async def test_a_newer_one_is_left_alone_and_says_what_it_waits_for(house: House
     await until(house.store, tx, status("idle"))
 
 
-async def test_the_input_of_a_start_of_before_goes_through_migrate_too(house: House, probe: Probe, fleet: Fleet) -> None:
+async def test_an_input_of_before_goes_through_migrate_too(house: House, probe: Probe, fleet: Fleet) -> None:
     tx = await house.start(Old, '{"done": 5}')
     await fleet.worker(New)
     await house.send(tx, 1)

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from orbit import Connection, State
-from orbit.protocol.ids import TxId
+from orbit import Connection
 from orbit.store import types as t
 from orbit.store.embedded import EmbeddedServer
 from orbit.store.store import Store
-from orbit.store.subscriber import Subscriber
 from orbit.worker.config import WorkerConfig
-from orbit.worker.discover import App, spec_of
-from orbit.worker.worker import Worker, WorkerError, run_worker
-from tests.integration.fleet import Fleet, running, status, until
+from orbit.worker.discover import spec_of
+from orbit.worker.worker import WorkerError, run_worker
+from tests.integration.fleet import Fleet, status, until
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
 

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from tests.support.processes import Process, Stage, free_port
+from tests.support.waiting import soon
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NOBODY = 65534
@@ -44,7 +45,7 @@ class Balancer(ABC):
         code, said = await self.check()
         assert code == 0, said
         self.process = await self.spawn(*self.command())
-        await until(self.listening)
+        await soon(self.listening)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -135,7 +136,7 @@ class Nginx(Balancer):
         assert self.process is not None
         reloads = self._begun()
         self.process.signal(signal.SIGHUP)
-        await until(lambda: self._begun() >= reloads + 2)  # two new workers
+        await soon(lambda: self._begun() >= reloads + 2)  # two new workers
 
     def _begun(self) -> int:
         assert self.process is not None
@@ -161,7 +162,7 @@ class HAProxy(Balancer):
         host, _, port = edge.partition(":")
         server = f"orbit/edge-{place + 1}"
         await self.say(f"set server {server} addr {host} port {port}")
-        await until(lambda: self.is_up(place, port))
+        await soon(lambda: self.is_up(place, port))
 
     async def is_up(self, place: int, port: str) -> bool:
         """Whether it has found the edge at `place` ready, and that is the one on `port`."""
@@ -176,16 +177,6 @@ class HAProxy(Balancer):
         writer.close()
         await writer.wait_closed()
         return answer
-
-
-async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Ask again and again what a program doesn't tell by itself."""
-    async with asyncio.timeout(START_S):
-        while True:
-            answer = holds()
-            if answer is True or (answer is not False and await answer):
-                return
-            await asyncio.sleep(0.02)
 
 
 def as_nobody() -> list[str]:

@@ -16,11 +16,12 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.audit import read_logs
-from tests.support.balancers import DEPLOY, Balancer, HAProxy, Nginx, until
+from tests.support.balancers import DEPLOY, Balancer, HAProxy, Nginx
 from tests.support.checker import check_complete, check_logs, check_trace
 from tests.support.event_client import EventClient
 from tests.support.processes import Process, Stage
 from tests.support.trace import LogEntry, Trace
+from tests.support.waiting import soon
 from tests.support.wire_client import Follower, Link, WireClient
 from tests.system.conftest import STATES
 
@@ -155,7 +156,7 @@ async def test_a_page_of_the_balancers_own_origin_may_connect_and_no_other(site:
 async def test_no_token_in_the_query_is_logged(site: Site) -> None:
     secret = "a-token-that-nobody-may-see"
     await site.stage.http.get(f"{site.url}/v1/info?token={secret}")
-    await until(lambda: any("/v1/info" in line for line in site.balancer.logged()))  # it comes after the answer
+    await soon(lambda: any("/v1/info" in line for line in site.balancer.logged()))  # it comes after the answer
     assert not any(secret in line for line in site.balancer.logged())
 
 

@@ -165,6 +165,9 @@ class Start(TypedDict):
     input: NotRequired[dict[str, Any]]
     id: NotRequired[Name | None]
     delay_s: NotRequired[Annotated[float, Field(ge=0)] | None]
+    at: NotRequired[Time | None]
+    queue: NotRequired[Annotated[str, Field(pattern="^[A-Za-z0-9_.-]{1,64}$")] | None]
+    priority: NotRequired[Annotated[int, Field(ge=-100, le=100)] | None]
 
 
 class Message(TypedDict):

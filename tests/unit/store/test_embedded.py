@@ -15,7 +15,7 @@ from orbit.errors import StoreUnusable, Unavailable
 from orbit.store.embedded import EmbeddedServer, server_binary
 from orbit.store.store import Store
 from orbit.store.types import StoreSettings
-from tests.unit.store.waiting import until
+from tests.support.waiting import soon
 
 SETTINGS = StoreSettings(partitions=1)
 
@@ -114,7 +114,7 @@ async def test_a_port_that_another_took_is_given_up(monkeypatch: pytest.MonkeyPa
 async def test_cancelled_while_it_starts_it_leaves_nothing_behind(folders: Path) -> None:
     server = EmbeddedServer()
     starting = asyncio.ensure_future(server.start())
-    await until(lambda: bool(left(folders)))
+    await soon(lambda: bool(left(folders)))
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting

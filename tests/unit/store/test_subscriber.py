@@ -12,7 +12,7 @@ from orbit.store.embedded import EmbeddedServer
 from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from tests.support.proxy import Proxy
-from tests.unit.store.waiting import until
+from tests.support.waiting import soon
 
 TX = TxId("transaction-0000001")
 OTHER = TxId("transaction-0000002")
@@ -143,7 +143,7 @@ async def test_while_redis_is_away_it_is_not_connected(scene: Scene) -> None:
     scene.proxy.refusing = True
     scene.proxy.drop_all()
     watching = asyncio.ensure_future(scene.subscriber.watch(TX))
-    await until(lambda: not scene.subscriber.connected)
+    await soon(lambda: not scene.subscriber.connected)
     assert not watching.done()
     scene.proxy.refusing = False
     await watching
@@ -157,7 +157,7 @@ async def test_a_link_that_went_silent_is_noticed(store: Store, behind: Store, p
     await scene.subscriber.follow_edge("e1")
     connected = proxy.connected
     proxy.hold()
-    await until(lambda: not scene.subscriber.connected)
+    await soon(lambda: not scene.subscriber.connected)
     proxy.release()
     assert await scene.next() == "gap"
     assert proxy.connected > connected
