@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from orbit.store.types import Spec
 
 
 class Metrics:
@@ -24,12 +26,26 @@ class Metrics:
         self.defects = self._counter("defects", "Internal errors")
         self.requests = self._counter("http_requests", "HTTP requests answered", "status")
 
+        self._waiting = Gauge(
+            "orbit_waiting_transactions",
+            "Transactions of the deployment that are ready for a worker",
+            ["queue", "state", "version", "runnable"],
+            registry=self._registry,
+        )
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"orbit_edge_{name}", text, labels, registry=self._registry)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A number that is read when it is asked for."""
         Gauge(f"orbit_edge_{name}", text, registry=self._registry).set_function(read)
+
+    def note_waiting(self, counts: Mapping[Spec, int], runnable: Collection[Spec]) -> None:
+        """What waits for a worker, and whether a live one can run it."""
+        self._waiting.clear()
+        for spec, count in counts.items():
+            labels = (spec.queue, spec.state, str(spec.version), str(spec in runnable).lower())
+            self._waiting.labels(*labels).set(count)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Sequence
 
 from orbit.protocol.ids import Epoch, InboxId, TxId
 from orbit.store import decode, script
@@ -114,8 +115,13 @@ class Grants(StorePart):
         answer = await self._link.run(script.REMOVE, self._keys.both(tx), tx, "1" if taken else "")
         return None if answer == 2 else bool(answer)
 
-    async def has_ready(self, partition: int, specs: Sequence[t.Spec]) -> bool:
-        """Whether something of these specs waits for a worker."""
-        if not specs:
-            return False
-        return bool(await self._link.read("EXISTS", *(self._keys.ready(partition, spec) for spec in specs)))
+    async def ready_counts(self, specs: Collection[t.Spec]) -> dict[t.Spec, int]:
+        """How many of each of these wait for a worker now, over all partitions."""
+        wanted = [(spec, partition) for spec in specs for partition in range(self._keys.partitions)]
+        found = await asyncio.gather(
+            *(self._link.read("ZCARD", self._keys.ready(partition, spec)) for spec, partition in wanted)
+        )
+        counts = dict.fromkeys(specs, 0)
+        for (spec, _), count in zip(wanted, found, strict=True):
+            counts[spec] += count
+        return counts

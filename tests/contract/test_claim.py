@@ -130,11 +130,12 @@ async def test_no_more_than_there_is_room_for_and_fair_between_sets(house: House
     assert {grant.tx for grant in grants} == {*txs[SPEC][:2], *txs[other][:2]}
 
 
-async def test_has_ready(house: House) -> None:
-    tx = await house.begin()
-    partition = house.store.partition_of(tx)
-    assert await house.store.has_ready(partition, [t.Spec("other", "Demo", 1), SPEC])
-    assert not await house.store.has_ready(partition, [t.Spec("other", "Demo", 1)])
-    assert not await house.store.has_ready(partition, [])
-    await house.claim_one(tx)
-    assert not await house.store.has_ready(partition, [SPEC])
+async def test_how_many_wait_for_a_worker(house: House) -> None:
+    other = t.Spec("other", "Demo", 1)
+    first = await house.begin()
+    await house.begin()
+    await house.begin(queue="other")
+    assert await house.store.ready_counts([SPEC, other]) == {SPEC: 2, other: 1}
+    await house.claim_one(first)
+    assert (await house.store.ready_counts({SPEC}))[SPEC] < 2
+    assert await house.store.ready_counts([]) == {}

@@ -277,4 +277,4 @@ async def test_a_page_that_is_none(house: House, page: str) -> None:
 async def test_nothing_to_list(house: House) -> None:
     assert await house.store.list() == t.ListPage((), None)
     assert await house.store.get(house.new().tx) is None
-    assert not await house.store.has_ready(0, [SPEC])
+    assert await house.store.ready_counts([SPEC]) == {SPEC: 0}

@@ -372,6 +372,12 @@ async def test_health(edge: RunningEdge) -> None:
     assert (await edge.http.get("/readyz")).status_code == 200
 
 
+async def test_work_that_no_worker_can_run_shows(edge: RunningEdge, store: Store) -> None:
+    await edge.http.post("/v1/transactions", json={"state": "Probe"})
+    line = 'orbit_waiting_transactions{queue="default",runnable="false",state="Probe",version="1"} 1.0'
+    assert line in (await edge.http.get("/metrics")).text
+
+
 async def test_metrics(edge: RunningEdge, hand: Hand) -> None:
     link = await edge.link()
     await attach(link, hand)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 
@@ -25,8 +26,10 @@ from orbit.edge.http.transactions import Transactions
 from orbit.edge.http.updates import Updates
 from orbit.edge.http.verbs import Verbs
 from orbit.edge.rates import BURST_S
-from orbit.errors import BadRequest, OutcomeUnknown, RequestError
+from orbit.errors import BadRequest, OrbitError, OutcomeUnknown, RequestError
 from orbit.protocol.codecs import CODECS
+
+log = logging.getLogger("orbit.edge.http")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -34,7 +37,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 def make_app(edge: Edge) -> Starlette:
     """The application. It holds nothing; the edge does."""
     states = KnownStates(edge.store)
-    transactions, verbs, service = Transactions(edge, states), Verbs(edge), Service(edge)
+    transactions, verbs, service = Transactions(edge, states), Verbs(edge), Service(edge, states)
     app = Starlette(
         routes=[
             resource(edge, "/v1/transactions", GET=transactions.list, POST=transactions.start),
@@ -92,8 +95,9 @@ def resource(edge: Edge, path: str, **methods: Handler) -> Route:
 class Service:
     """About the edge itself."""
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Edge, states: KnownStates) -> None:
         self._edge = edge
+        self._states = states
 
     async def alive(self, _request: Request) -> Response:
         return answers.answer({"status": "alive"})
@@ -107,6 +111,10 @@ class Service:
         return answers.answer({"status": "ready"})
 
     async def metrics(self, _request: Request) -> Response:
+        try:
+            await self._states.note_waiting(self._edge.metrics)
+        except OrbitError as error:
+            log.debug("counting what waits: %s", error)
         return Response(self._edge.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def info(self, _request: Request) -> Response:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from orbit.edge.http import answers, shapes
+from orbit.edge.metrics import Metrics
 from orbit.protocol.inputs import unknown_state
 from orbit.store.registry import waits_for
 from orbit.store.store import Store
@@ -16,6 +17,9 @@ from orbit.store.types import Spec, StateRecord, Transaction
 
 FRESH_S = 1.0
 """How long an answer of the registry is used: many starts ask it once."""
+COUNTED_S = 5.0
+VERSIONS = 5
+"""Of each State, so many of the newest versions are counted."""
 
 
 class KnownStates:
@@ -27,6 +31,7 @@ class KnownStates:
         self._read_at: float | None = None
         self._runnable: frozenset[Spec] = frozenset()
         self._asked_at: float | None = None
+        self._counted_at: float | None = None
         self._reading = asyncio.Lock()
 
     async def list(self, _request: Request) -> Response:
@@ -45,6 +50,20 @@ class KnownStates:
             if records:
                 return max(records, key=lambda record: (record.live > 0, record.version))
         raise unknown_state(name, sorted({record.name for record in self._records}))
+
+    async def note_waiting(self, metrics: Metrics) -> None:
+        """Count what waits for a worker: of the newest versions of each State, and of all that workers run."""
+        now = asyncio.get_running_loop().time()
+        if self._counted_at is not None and now - self._counted_at < COUNTED_S:
+            return
+        self._counted_at = now
+        runnable = await self._can_run()
+        known = {
+            Spec(record.queue, record.name, version)
+            for record in await self._known()
+            for version in range(max(1, record.version - VERSIONS + 1), record.version + 1)
+        }
+        metrics.note_waiting(await self._store.ready_counts(known | runnable), runnable)
 
     async def missing_for(self, tx: Transaction) -> str | None:
         """What a transaction waits for that isn't there."""
