@@ -20,6 +20,7 @@ from typing import Any
 
 from orbit.errors import OrbitError, UsageError
 from orbit.state import CurrentStep, SyncCurrentStep, enter_step
+from orbit.worker.outside import OUTSIDE
 
 _STOP_S = 1.0
 _SPAWN = multiprocessing.get_context("spawn")
@@ -67,12 +68,16 @@ class Processes:
         """
         packed = _pickled(job)
         async with self._room:
-            host = await self._take()
+            OUTSIDE.begin()
             try:
-                async with asyncio.timeout(timeout_s):
-                    return await host.run(packed, job, send)
+                host = await self._take()
+                try:
+                    async with asyncio.timeout(timeout_s):
+                        return await host.run(packed, job, send)
+                finally:
+                    self._give(host)
             finally:
-                self._give(host)
+                OUTSIDE.end()
 
     async def close(self) -> None:
         """End all, also those that are busy."""
@@ -141,12 +146,13 @@ class _Host:
             kind, value = said
             if kind == "update":
                 answer: BaseException | None = None
+                OUTSIDE.end()  # the process waits for us
                 try:
                     await send(value)
-                except asyncio.CancelledError:
-                    raise
                 except Exception as error:  # the function's to handle
                     answer = error
+                finally:
+                    OUTSIDE.begin()
                 self._ours.send_bytes(pickle.dumps(answer))
                 continue
             self.busy = False

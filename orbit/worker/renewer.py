@@ -11,31 +11,19 @@ import contextlib
 import sys
 import threading
 import traceback
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import structlog
 
-from orbit.protocol.ids import TxId
 from orbit.store.store import Store
-from orbit.worker.lease import Lease, now_s, own_deadline_s
+from orbit.worker.lease import Lease, now_s
 from orbit.worker.metrics import Metrics
-from orbit.worker.settling import BROKEN
+from orbit.worker.renewals import Renewals, Renewed
 
 log = structlog.get_logger("orbit.worker")
 
 _PATIENCE = 3
 """So many lease times a silent event loop is still renewed for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    """What a renewal found: leases that are lost, and transactions for which something waits or a cancel was asked."""
-
-    lost: tuple[Lease, ...]
-    waiting: frozenset[TxId]
-    cancelled: frozenset[TxId]
 
 
 class Renewer:
@@ -49,16 +37,14 @@ class Renewer:
         on_renewal: Callable[[Renewed], None], on_death: Callable[[BaseException], None],
     ) -> None:  # fmt: skip
         self._open_store = open_store
-        self._worker = worker
         self._lease_s = lease_s
+        self._renewals = Renewals(worker, lease_s)
         self._tick_s = min(1.0, max(0.05, lease_s / 10))
         self._metrics = metrics
         self._on_renewal = on_renewal
         self._on_death = on_death
         self._loop = asyncio.get_running_loop()
         self._main = threading.get_ident()
-        self._guard = threading.Lock()
-        self._leases: dict[TxId, Lease] = {}
         self._pulse_s = now_s()
         self._beating: asyncio.TimerHandle | None = None
         self._stopping = threading.Event()
@@ -81,13 +67,10 @@ class Renewer:
         await self.over.wait()
 
     def add(self, lease: Lease) -> None:
-        with self._guard:
-            self._leases[lease.tx] = lease
+        self._renewals.add(lease)
 
     def remove(self, lease: Lease) -> None:
-        with self._guard:
-            if self._leases.get(lease.tx) is lease:
-                del self._leases[lease.tx]
+        self._renewals.remove(lease)
 
     def _beat(self) -> None:
         self._pulse_s = now_s()
@@ -123,7 +106,7 @@ class Renewer:
                     self._report(silent_s)
                 reported = silent_s > max(1.0, 3 * self._tick_s)
                 if silent_s < _PATIENCE * self._lease_s:
-                    await self._round(store)
+                    await self._renewals.round(store, lambda found: self._tell(self._on_renewal, found))
                 await asyncio.sleep(self._tick_s)
         finally:
             self._wake = None
@@ -135,32 +118,3 @@ class Renewer:
         frame = sys._current_frames().get(self._main)
         where = "".join(traceback.format_stack(frame)[-3:]) if frame is not None else "?"
         log.warning("the event loop is blocked", seconds=round(silent_s, 1), where=where)
-
-    async def _round(self, store: Store) -> None:
-        """Renew what is due, one request per partition."""
-        now = now_s()
-        with self._guard:
-            leases = list(self._leases.values())
-        due: dict[int, list[Lease]] = defaultdict(list)
-        for lease in leases:
-            if lease.deadline_s - now < 0.55 * self._lease_s:
-                due[store.partition_of(lease.tx)].append(lease)
-        if due:
-            await asyncio.gather(*(self._renew(store, partition, held) for partition, held in due.items()))
-
-    async def _renew(self, store: Store, partition: int, leases: list[Lease]) -> None:
-        asked_s = now_s()
-        held = [lease.held for lease in leases]
-        try:
-            renewal = await store.renew(partition, self._worker, held, int(self._lease_s * 1000))
-        except BROKEN:
-            return  # asked again at the next tick
-        lost: list[Lease] = []
-        for lease, sent in zip(leases, held, strict=True):
-            if sent.tx not in renewal.lost:
-                lease.extend(own_deadline_s(asked_s, self._lease_s))
-            elif lease.number == sent.number and not lease.settling:
-                lost.append(lease)
-        if lost or renewal.waiting or renewal.cancelled:
-            told = Renewed(tuple(lost), renewal.waiting, renewal.cancelled)
-            self._tell(self._on_renewal, told)

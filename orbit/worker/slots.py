@@ -20,7 +20,7 @@ from orbit.worker.isolation import Loan, lend
 from orbit.worker.lease import Lease, own_deadline_s
 from orbit.worker.life import live
 from orbit.worker.permits import give_back
-from orbit.worker.renewer import Renewed, Renewer
+from orbit.worker.renewals import KeepsLeases, Renewed
 from orbit.worker.settling import BROKEN, Backoff
 from orbit.worker.surroundings import Leaving, Surroundings
 
@@ -60,7 +60,7 @@ class Slots:
     """
 
     def __init__(
-        self, around: Surroundings, states: Mapping[t.Spec, type[State]], concurrency: int, renewer: Renewer,
+        self, around: Surroundings, states: Mapping[t.Spec, type[State]], concurrency: int, renewer: KeepsLeases,
         on_room: Callable[[], None], lending: Lending | None = None,
     ) -> None:  # fmt: skip
         self._lending = lending

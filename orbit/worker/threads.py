@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from orbit.errors import UsageError
 from orbit.state import Unloaded
+from orbit.worker.outside import OUTSIDE
 
 T = TypeVar("T")
 
@@ -76,6 +77,7 @@ class ThreadedCall:
         work = (self._work, fn, args, kwargs)
         thread = threading.Thread(target=context.run, args=work, name=self._name, daemon=True)
         self._threads.began()
+        OUTSIDE.begin()
         thread.start()
         cancelled: asyncio.CancelledError | None = None
         while True:
@@ -98,6 +100,7 @@ class ThreadedCall:
 
     def _refuse(self, request: _Request) -> None:
         self._interrupted = True
+        OUTSIDE.begin()
         request.reply.set_exception(Unloaded("this worker no longer runs the transaction"))
 
     def _refuse_rest(self) -> None:
@@ -116,8 +119,10 @@ class ThreadedCall:
             self._refuse(request)
             raise
         except BaseException as error:  # the thread's to handle
+            OUTSIDE.begin()
             request.reply.set_exception(error)
         else:
+            OUTSIDE.begin()
             request.reply.set_result(value)
 
     # ---- in the thread
@@ -133,6 +138,7 @@ class ThreadedCall:
             self._loop.call_soon_threadsafe(self._end, over)
 
     def _end(self, over: _Over) -> None:
+        OUTSIDE.end()
         self._threads.ended()
         self._requests.put_nowait(over)
 
@@ -146,6 +152,7 @@ class ThreadedCall:
         return reply.result()
 
     def _post(self, request: _Request) -> None:
+        OUTSIDE.end()  # from now on the thread waits for the loop
         if self._closed:
             self._refuse(request)
         else:
