@@ -100,7 +100,7 @@ async def test_a_used_session_goes_on_after_its_last_mid(
     edge = await stage.edge(redis)
     await stage.worker(STATES / "echo.py", redis)
     tx = await stage.start(edge.url, "Echo", limit=1, until=4)
-    (tmp_path / "follower.mjs").write_text(source.read_text())
+    shutil.copy(source, tmp_path / "follower.mjs")
     script = tmp_path / "resumed.mjs"
     script.write_text(RESUMED.format(make=make, socket=socket))
     page = await stage.spawn("node", node, "--experimental-websocket", str(script), tx, edge.url)
