@@ -485,7 +485,7 @@ async def test_a_wait_ends_with_the_token(edge: RunningEdge, hand: Hand) -> None
 # ---- origins
 
 
-async def test_pages_of_allowed_origins(edge: RunningEdge, hand: Hand) -> None:
+async def test_pages_of_allowed_origins(edge: RunningEdge, hand: Hand, caplog: pytest.LogCaptureFixture) -> None:
     good, bad = "https://app.test", "https://evil.test"
     link = await edge.link(origin=good)
     assert (await attach(link, hand, token=sign(hand.tx)))["type"] == "attached"
@@ -499,10 +499,16 @@ async def test_pages_of_allowed_origins(edge: RunningEdge, hand: Hand) -> None:
         assert answer.headers["access-control-allow-origin"] == good
         assert answer.headers["access-control-expose-headers"] == "Location, Retry-After"
         assert answer.headers["vary"] == "Origin"
-    answer = await edge.http.get(path, headers={**token, "Origin": bad})
-    assert "access-control-allow-origin" not in answer.headers
+    caplog.clear()
+    for other in ("https://localhost", bad, "https://localhost"):
+        answer = await edge.http.get(path, headers={**token, "Origin": other})
+        assert answer.status_code == 200
+        assert "access-control-allow-origin" not in answer.headers
     answer = await edge.http.post(f"{path}/cancel", headers={**bearer(sign(hand.tx, "cancel")), "Origin": bad})
     assert answer.status_code == 403
+    assert bad in answer.json()["error"]["message"]
+    [told] = [record for record in caplog.records if record.levelname == "WARNING"]  # that of the handshake was before
+    assert "--origin https://localhost " in told.getMessage()
 
 
 async def test_a_preflight(edge: RunningEdge) -> None:

@@ -8,8 +8,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orbit.edge.access import Rights, Verb
-from orbit.edge.handshake import allowed_origin, same_origin
+from orbit.edge.access import Origins, Rights, Verb
+from orbit.edge.access.origins import same_origin
 from orbit.errors import Forbidden, Unauthorized
 from orbit.protocol.ids import PublicName, TxId
 
@@ -97,8 +97,7 @@ def check_page(edge: Edge, request: Request) -> None:
     Raises:
         Forbidden: It comes from such a page.
     """
-    if not allowed_origin(request.headers.get("origin"), request.headers.get("host"), edge.config.origins):
-        raise Forbidden("a page of another origin may not do this")
+    edge.origins.demand(request.headers.get("origin"), request.headers.get("host"))
 
 
 # ---- CORS (https://fetch.spec.whatwg.org/#http-cors-protocol)
@@ -111,14 +110,14 @@ PREFLIGHT_S: Final = 600
 class Cors:
     """Around the application: tells a browser which pages may read answers. No credentials: tokens are no cookies."""
 
-    def __init__(self, app: ASGIApp, origins: tuple[str, ...]) -> None:
+    def __init__(self, app: ASGIApp, origins: Origins) -> None:
         self._app = app
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
         origin, host = headers.get("origin"), headers.get("host")
-        if origin is None or same_origin(origin, host) or not allowed_origin(origin, host, self._origins):
+        if origin is None or same_origin(origin, host) or not self._origins.let_in(origin, host):
             await self._app(scope, receive, send)
             return
         preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
