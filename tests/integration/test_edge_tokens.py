@@ -619,6 +619,16 @@ async def test_no_token_is_logged(edge: RunningEdge, hand: Hand, caplog: pytest.
     assert not logging.getLogger("uvicorn.access").propagate  # nobody hears it but pytest
 
 
+async def test_a_token_in_the_query_of_a_path_that_takes_none(edge: RunningEdge, hand: Hand) -> None:
+    path, token = f"/v1/transactions/{hand.tx}", sign(hand.tx)
+    answer = await edge.http.get(path, params={"token": token})
+    assert answer.status_code == 401
+    assert "in the Authorization header" in answer.json()["error"]["message"]
+    assert (await edge.http.get(path, params={"token": "other"}, headers=bearer(token))).status_code == 200
+    link = await edge.link()
+    assert "in the attach" in (await attach(link, hand))["message"]
+
+
 async def test_what_is_for_one_session_is_its_subjects(hand: Hand) -> None:
     public = hand.public(ANN)
     await hand.store.attach(hand.tx, public, t.Place("e", "1", "1"), "ann")

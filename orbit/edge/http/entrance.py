@@ -60,8 +60,10 @@ def admit(edge: Edge, request: Request, path: str, verbs: tuple[Verb, ...]) -> R
     said = request.headers.getlist("authorization")
     if len(said) > 1 and edge.access.in_force:
         raise Unauthorized("one Authorization header at most")
-    query = request.query_params.get("token") if path in QUERY_TOKENS else None
-    rights = edge.access.of_header(said[0] if said else None, query)
+    query = request.query_params.get("token")
+    if query is not None and not said and path not in QUERY_TOKENS and edge.access.in_force:
+        raise Unauthorized("a token is needed in the Authorization header; ?token= is for events and plain WebSockets")
+    rights = edge.access.of_header(said[0] if said else None, query if path in QUERY_TOKENS else None)
     tx = request.path_params.get("id")
     allowed = next((verb for verb in verbs if rights.may(verb, tx)), verbs[0])
     return edge.access.demand(rights, allowed, tx)
