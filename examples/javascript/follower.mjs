@@ -43,25 +43,26 @@ export class Follower {
     this.on(message);
   }
   next() { // one message is under way at a time: so the order is kept whatever is refused
-    if (!this.attached || this.flying || !this.queue.length) return;
+    if (!this.attached || this.flying || !this.queue.length || this.ws.readyState !== 1) return;
     this.flying = this.tried = true;
     this.say({ type: "send", mid: this.lastMid + 1, data: this.queue[0] });
   }
   answered(stored) { // the message under way is stored, or never will be
     if (stored) this.lastMid += 1;
+    this.done();
+    this.next();
+  }
+  done() {
     this.queue.shift();
     this.flying = this.tried = false;
     this.tries = 0;
-    this.next();
   }
-  stored(lastMid) { // what the deployment holds, told at an attach and a reset
-    if (this.tried && lastMid === this.lastMid + 1) this.answered(true);
-    else if (lastMid < this.lastMid) {
-      if (this.tried) this.queue.shift();
-      this.lastMid = lastMid;
-      this.flying = this.tried = false;
-      this.on({ type: "lost" });
-    }
+  stored(lastMid) { // what the deployment holds, told at an attach and a reset. A session may have been used before
+    const lost = lastMid < this.lastMid;
+    if (this.tried && lastMid !== this.lastMid) this.done();
+    this.lastMid = lastMid;
+    if (lost) this.on({ type: "lost" });
+    this.next();
   }
   hear(m) {
     if (m.cursor && (this.attached || m.type === "attached")) this.cursor = m.cursor;
@@ -70,7 +71,6 @@ export class Follower {
       this.attachedAt = Date.now();
       this.tries = 0;
       this.stored(m.last_mid);
-      this.next();
     } else if (m.type === "receipt") {
       if (this.flying && m.mid === this.lastMid + 1) this.answered(true);
     } else if (m.type === "rejected") {

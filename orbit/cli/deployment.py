@@ -10,6 +10,7 @@ from orbit.cli import running
 from orbit.cli.failures import USAGE, CommandError
 from orbit.cli.where import Where
 from orbit.client import Broker, Client
+from orbit.errors import Unauthorized
 from orbit.store.store import Store
 from orbit.store.types import StoreSettings
 
@@ -29,8 +30,14 @@ async def opened(where: Where) -> AsyncIterator[Deployment]:
     """
     _, url = _chosen(where)
     if url is not None:
-        async with Client(url, token=os.environ.get("ORBIT_TOKEN") or None, patience_s=PATIENCE_S) as client:
-            yield client
+        token = os.environ.get("ORBIT_TOKEN") or None
+        async with Client(url, token=token, patience_s=PATIENCE_S) as client:
+            try:
+                yield client
+            except Unauthorized as error:
+                if token is not None:
+                    raise
+                raise Unauthorized(f"{error.message}; ORBIT_TOKEN holds it") from None
         return
     async with opened_store(where) as store, Broker(store) as broker:
         yield broker

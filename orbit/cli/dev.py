@@ -37,6 +37,8 @@ class Plan:
     redis: str | None
     reload: bool
     insecure: bool
+    token_keys: str | None
+    audience: str | None
     origins: tuple[str, ...]
     namespace: str
     partitions: int | None
@@ -110,8 +112,10 @@ class Team:
     def _edge_arguments(self) -> list[str]:
         """The port comes last: see `start`."""
         plan = self._plan
+        said = {"token-keys": plan.token_keys, "audience": plan.audience}
+        access = [f"--{name}={value}" for name, value in said.items() if value is not None]
         origins = [f"--origin={origin}" for origin in plan.origins]
-        return ["edge", "--host", plan.host, *origins, "--port", str(plan.port)]
+        return ["edge", "--host", plan.host, *access, *origins, "--port", str(plan.port)]
 
     def _worker_arguments(self) -> list[str]:
         return ["worker", self._plan.app, "--lease-s", str(self._plan.lease_s), "--rebuild-fields"]

@@ -16,7 +16,7 @@ from orbit.cli import options as o
 from orbit.cli.failures import CommandError
 from orbit.cli.output import note
 from orbit.cli.where import Where
-from orbit.errors import BadRequest
+from orbit.errors import BadRequest, TransactionFailed
 from orbit.protocol.codecs import JSON
 from orbit.protocol.cursors import NEW_ONLY, parse_cursor
 from orbit.protocol.ids import is_name
@@ -175,6 +175,8 @@ async def _follow(deployment: Deployment, tx: str, after: str, as_json: bool) ->
     async with aclosing(deployment.events(tx, after=after)) as events:
         async for event in events:
             _print_event(event, as_json)
+            if isinstance(event, End) and event.status != "finished":
+                raise _failure(event)
 
 
 def _print_event(event: Event, as_json: bool) -> None:
@@ -186,14 +188,14 @@ def _print_event(event: Event, as_json: bool) -> None:
         print(_shown(event.data), flush=True)
     elif isinstance(event, Reset):
         note(f"reset ({event.reason}): what came before is no more; the view is {_shown(event.view)}")
-    elif isinstance(event, End):
-        note(_how(event))
+    elif isinstance(event, End) and event.status == "finished":
+        note(event.status)
 
 
-def _how(end: End) -> str:
-    """An end, in words."""
-    why = f": {end.error.get('type', '')}: {end.error.get('message', '')}" if end.error else ""
-    return f"{end.status}{why}"
+def _failure(end: End) -> TransactionFailed:
+    """An end that isn't the one that was wished for, as `orbit result` raises it."""
+    why = end.error or {"type": end.status, "message": f"the transaction was {end.status}"}
+    return TransactionFailed(why["message"], status=end.status, type=why["type"])
 
 
 def _shown(value: Value) -> str:

@@ -12,6 +12,9 @@ from orbit.cli import options as o
 from orbit.cli.failures import USAGE, CommandError
 from orbit.cli.output import note
 
+OF_NONE = frozenset({"start", "list"})
+"""The verbs that are of use to a token about no transaction."""
+
 
 def token(
     token_keys: o.TokenKeys = None,
@@ -37,9 +40,12 @@ def token(
     for verb in verbs:
         if verb not in VERBS:
             raise CommandError(f"--can {verb}: it is made of {', '.join(sorted(VERBS))}", USAGE)
+    of_one = [verb for verb in verbs if verb not in OF_NONE]
+    ids = _ids(tx or [])
+    if of_one and not ids:
+        raise CommandError(f"which transaction may one {of_one[0]}? Say --tx ID, or --tx '*' for all", USAGE)
     if sub is not None and len(sub) > TEXT_CHARACTERS:
         raise CommandError(f"--sub has at most {TEXT_CHARACTERS} characters", USAGE)
-    ids = _ids(tx or [])
     keys = read_keys(_read(token_keys))
     signed = keys.sign(claims_of(sub, math.ceil(time.time() + ttl_s), ids, verbs, audience))
     if signed is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgpack
 
-from orbit.edge.access import Access
+from orbit.edge.access import Access, Origins
 from orbit.edge.attachment import Attachment
 from orbit.edge.config import EdgeConfig
 from orbit.edge.health import Health
@@ -58,6 +58,7 @@ class Edge:
     Attributes:
         id: Its name among edges: drawn, so that one that comes back is another one.
         access: Who may do what.
+        origins: Of which origins pages are let in.
         rates: How much of it.
         connections: The open WebSocket connections.
         draining: It is leaving.
@@ -68,6 +69,7 @@ class Edge:
         self.config = config
         self.store = store
         self.access = access or Access()
+        self.origins = Origins(config.origins)
         self.rates = Rates(config.rates)
         self._proxies = networks(config.trusted_proxies)
         self.metrics = Metrics()

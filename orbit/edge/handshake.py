@@ -13,7 +13,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from orbit.edge.access import Rights
-from orbit.errors import BadRequest, Forbidden, NotFound, RequestError, Unauthorized, Unavailable
+from orbit.errors import BadRequest, NotFound, RequestError, Unauthorized, Unavailable
 from orbit.protocol.cursors import NEW_ONLY, parse_cursor
 from orbit.protocol.ids import is_name
 
@@ -30,18 +30,6 @@ STATUSES = {
     "overloaded": 503, "unavailable": 503,
 }  # fmt: skip
 """The HTTP status of each code; what isn't here is 500."""
-
-
-def same_origin(origin: str | None, host: str | None) -> bool:
-    """Whether a browser's page at `origin` is this edge's own. No browser, no origin: nothing to guard."""
-    return origin is None or (host is not None and urlsplit(origin).netloc.lower() == host.lower())
-
-
-def allowed_origin(origin: str | None, host: str | None, origins: tuple[str, ...]) -> bool:
-    """Whether a browser's page at `origin` is let in: this edge's own, or one of `origins`."""
-    if same_origin(origin, host) or "*" in origins:
-        return True
-    return origin is not None and origin.lower() in (one.lower().rstrip("/") for one in origins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +56,7 @@ def judge(edge: Edge, request: Request) -> PlainRequest | None:
     origins, hosts = request.headers.get_all("Origin"), request.headers.get_all("Host")
     if len(origins) > 1 or len(hosts) != 1:
         raise BadRequest("one Host, and at most one Origin")
-    if not allowed_origin(origins[0] if origins else None, hosts[0], edge.config.origins):
-        raise Forbidden("a page of another origin may not connect")
+    edge.origins.demand(origins[0] if origins else None, hosts[0])
     return None if plain is None else _plain_request(plain[1], dict(parse_qsl(url.query, keep_blank_values=True)))
 
 

@@ -14,6 +14,7 @@ from websockets.frames import CloseCode
 from orbit.edge.asgi_connection import AsgiConnection, Receive, Scope, Send, refuse
 from orbit.edge.config import EdgeConfig
 from orbit.edge.edge import Edge
+from orbit.edge.host import stopping, tokens_hidden
 from orbit.edge.http.app import make_app
 from orbit.edge.run import at_work, free_places, open_access
 from orbit.errors import Forbidden, RequestError, Unavailable
@@ -27,6 +28,7 @@ class MountedEdge:
 
     It works between the begin and the end of its `lifespan`; before and after, requests are answered with 503. Served
     by itself it takes part in the server's lifespan; mounted in another application, that one's has to enter it.
+    Where uvicorn serves it, its streams end as uvicorn begins to stop, and `?token=` isn't logged.
     """
 
     def __init__(self, config: EdgeConfig) -> None:
@@ -49,20 +51,21 @@ class MountedEdge:
             edge = Edge(config, store, access)
             async with at_work(edge) as work:
                 watching = asyncio.create_task(_watch(edge, work), name="orbit edge")
+                leaving = asyncio.create_task(_leave_with_host(edge), name="orbit edge leaving")
                 self._edge, self._http = edge, make_app(edge)
                 try:
-                    yield
+                    with tokens_hidden():
+                        yield
                 finally:
                     watching.cancel()
+                    leaving.cancel()
                     await self._leave(edge)
                     self._edge = None
         finally:
             await store.close()
 
     async def _leave(self, edge: Edge) -> None:
-        edge.drain()
-        for connection in tuple(edge.connections.values()):
-            connection.shutdown()
+        _send_away(edge)
         deadline = asyncio.get_running_loop().time() + edge.config.timing.drain_s
         try:
             async with asyncio.timeout_at(deadline):
@@ -105,6 +108,18 @@ async def _watch(edge: Edge, work: list[asyncio.Task[None]]) -> None:
     for task in done:
         log.error("the edge's %s ended by itself", task.get_name(), exc_info=task.exception())
     edge.drain()
+
+
+async def _leave_with_host(edge: Edge) -> None:
+    """The server waits for its connections before it ends the lifespan: what would last on ends before that."""
+    await stopping()
+    _send_away(edge)
+
+
+def _send_away(edge: Edge) -> None:
+    edge.drain()
+    for connection in tuple(edge.connections.values()):
+        connection.shutdown()
 
 
 def _from_here(scope: Scope) -> bool:

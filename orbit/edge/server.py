@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import ipaddress
 import socket
@@ -71,7 +72,8 @@ def listen(host: str, port: int, *, insecure: bool) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise CannotListen(f"can't listen on {host}:{port}: {error.strerror or error}") from None
+        advice = "; --port 0 takes a free one" if error.errno == errno.EADDRINUSE else ""
+        raise CannotListen(f"can't listen on {host}:{port}: {error.strerror or error}{advice}") from None
     listener.setblocking(False)
     return listener
 

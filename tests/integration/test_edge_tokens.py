@@ -485,7 +485,7 @@ async def test_a_wait_ends_with_the_token(edge: RunningEdge, hand: Hand) -> None
 # ---- origins
 
 
-async def test_pages_of_allowed_origins(edge: RunningEdge, hand: Hand) -> None:
+async def test_pages_of_allowed_origins(edge: RunningEdge, hand: Hand, caplog: pytest.LogCaptureFixture) -> None:
     good, bad = "https://app.test", "https://evil.test"
     link = await edge.link(origin=good)
     assert (await attach(link, hand, token=sign(hand.tx)))["type"] == "attached"
@@ -499,10 +499,16 @@ async def test_pages_of_allowed_origins(edge: RunningEdge, hand: Hand) -> None:
         assert answer.headers["access-control-allow-origin"] == good
         assert answer.headers["access-control-expose-headers"] == "Location, Retry-After"
         assert answer.headers["vary"] == "Origin"
-    answer = await edge.http.get(path, headers={**token, "Origin": bad})
-    assert "access-control-allow-origin" not in answer.headers
+    caplog.clear()
+    for other in ("https://localhost", bad, "https://localhost"):
+        answer = await edge.http.get(path, headers={**token, "Origin": other})
+        assert answer.status_code == 200
+        assert "access-control-allow-origin" not in answer.headers
     answer = await edge.http.post(f"{path}/cancel", headers={**bearer(sign(hand.tx, "cancel")), "Origin": bad})
     assert answer.status_code == 403
+    assert bad in answer.json()["error"]["message"]
+    [told] = [record for record in caplog.records if record.levelname == "WARNING"]  # that of the handshake was before
+    assert "--origin https://localhost " in told.getMessage()
 
 
 async def test_a_preflight(edge: RunningEdge) -> None:
@@ -611,6 +617,16 @@ async def test_no_token_is_logged(edge: RunningEdge, hand: Hand, caplog: pytest.
     told = [record.getMessage() for record in caplog.records if record.name.startswith("orbit")]
     assert not [text for text in told if token in text]
     assert not logging.getLogger("uvicorn.access").propagate  # nobody hears it but pytest
+
+
+async def test_a_token_in_the_query_of_a_path_that_takes_none(edge: RunningEdge, hand: Hand) -> None:
+    path, token = f"/v1/transactions/{hand.tx}", sign(hand.tx)
+    answer = await edge.http.get(path, params={"token": token})
+    assert answer.status_code == 401
+    assert "in the Authorization header" in answer.json()["error"]["message"]
+    assert (await edge.http.get(path, params={"token": "other"}, headers=bearer(token))).status_code == 200
+    link = await edge.link()
+    assert "in the attach" in (await attach(link, hand))["message"]
 
 
 async def test_what_is_for_one_session_is_its_subjects(hand: Hand) -> None:

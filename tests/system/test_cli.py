@@ -117,8 +117,9 @@ async def test_cancel(shell: Shell) -> None:
     tail = await shell.begin("tail", tx, "--json")
     await shell.run("cancel", tx, "--reason", "enough")
     async with asyncio.timeout(30):
-        assert await tail.wait() == 0, tail.tail()
+        assert await tail.wait() == 1, tail.tail()
     assert json.loads(tail.out[-1])["status"] == "cancelled"
+    assert assert_one_line(tail) == "orbit: cancelled: the transaction was cancelled"
     await shell.run("result", tx, status=1)
     await shell.run("cancel", tx, status=1)
 
@@ -130,6 +131,17 @@ async def test_a_failed_one_has_no_result(shell: Shell) -> None:
         assert await process.wait() == 1
     assert "failed" in assert_one_line(process)
     assert "it was meant to" in assert_one_line(process)
+
+
+async def test_following_one_that_fails_fails_after_its_updates(shell: Shell) -> None:
+    follow = await shell.begin("start", "Second", "--follow")
+    async with asyncio.timeout(30):
+        assert await follow.wait() == 1
+    tx, *updates = follow.out
+    assert updates == ['"try 1"']
+    assert "failed: " in assert_one_line(follow)
+    assert "not yet" in assert_one_line(follow)
+    assert await shell.run("tail", tx, status=1) == ['"try 1"']
 
 
 async def test_retry(shell: Shell) -> None:

@@ -157,6 +157,22 @@ async def test_an_edge_that_dies_comes_back_where_it_was(stage: Stage) -> None:
         assert [one["heard"] for one in messages(list(tail.out))] == ["before", "after"]
 
 
+async def test_tokens_can_be_tried(stage: Stage, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    bare = Shell(stage, ())
+    keys.write_text("\n".join(await bare.run("keys")))
+    keys.chmod(0o600)
+    made = ("token", "--token-keys", str(keys), "--can", "list")
+    mine, other = [(await bare.run(*made, "--audience", name))[0] for name in ("here", "elsewhere")]
+    async with dev(stage, APP, "--token-keys", str(keys), "--audience", "here") as (process, shell):
+        statuses = {}
+        for token in (mine, other, None):
+            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            statuses[token] = (await stage.http.get(f"{process.url}/v1/transactions", headers=headers)).status_code
+        assert statuses == {mine: 200, other: 401, None: 401}
+        assert await shell.run("ls") == [], "over Redis no token is asked for"
+
+
 async def test_reloads_on_change(stage: Stage, tmp_path: Path) -> None:
     app = tmp_path / "app" / "counter.py"
     app.parent.mkdir()

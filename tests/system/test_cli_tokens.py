@@ -39,8 +39,11 @@ async def test_a_deployment_with_tokens(stage: Stage, tmp_path: Path) -> None:
     [tx], _ = await run(stage, "start", "Quick", "--url", edge.url, token=await token("*", "start"))
     _, [told] = await run(stage, "tail", tx, "--url", edge.url, status=1)
     assert told.startswith("orbit: unauthorized")
+    assert "ORBIT_TOKEN" in told
     _, [told] = await run(stage, "tail", tx, "--url", edge.url, status=1, token=await token("o" * 16, "watch"))
     assert told.startswith("orbit: forbidden")
+    _, [told] = await run(stage, "tail", tx, "--url", edge.url, status=1, token="no token")
+    assert told == "orbit: unauthorized: the token isn't valid"
     lines, _ = await run(stage, "tail", tx, "--url", edge.url, token=await token(tx, "watch"))
     assert lines == ['{"n":1}', '{"n":2}', '{"n":3}']
 

@@ -26,7 +26,7 @@ README, CLIENTS, COMMANDS, HTTP = "README.md", "docs/clients.md", "docs/command-
 RUNNING, STATES, TOKENS = "docs/running.md", "docs/states.md", "docs/tokens.md"
 FRAMEWORKS = "docs/web-frameworks.md"
 # How many blocks of Python each page has. A block more is a test more; the last page's are run in a browser.
-SHOWN = {README: 1, CLIENTS: 3, RUNNING: 1, STATES: 4, TOKENS: 1, FRAMEWORKS: 2}
+SHOWN = {README: 1, CLIENTS: 3, RUNNING: 1, STATES: 4, TOKENS: 1, FRAMEWORKS: 3}
 STEPS = '''
 from orbit import State
 

@@ -1,4 +1,4 @@
-"""The client in plain JavaScript that the docs show, in Node, while its edges are killed."""
+"""The clients in plain JavaScript that docs and examples show, in Node, while their edges are killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.support.processes import Stage
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system
-FOLDER = Path(__file__).parents[2] / "examples" / "javascript"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FOLDER = EXAMPLES / "javascript"
 SPEAKER = """
 import {{ Follower }} from {module};
 const [id, ...urls] = process.argv.slice(2);
@@ -25,6 +26,33 @@ const follower = new Follower(urls, id, (message) => {{
   if (message.type === "end") process.exitCode = 0;
 }});
 """
+# A session goes on in a second client, as in a page that was loaded anew, and is spoken for over HTTP beside it.
+RESUMED = """
+import {{ Follower }} from "./follower.mjs";
+const [id, url] = process.argv.slice(2);
+const session = "a-secret-of-the-page";
+const hear = (act) => (data) => {{ if (data.heard) act(data.heard); }};
+const follow = (after, act, end) => {make};
+
+const page = follow("0", hear(() => {{
+  page.close();
+  const again = follow(page.cursor, hear(async (word) => {{
+    if (word !== "after the reload") return;
+    const body = JSON.stringify({{ session, mid: 3, data: "by HTTP" }});
+    const headers = {{ "Content-Type": "application/json" }};
+    await fetch(`${{url}}/v1/transactions/${{id}}/messages`, {{ method: "POST", headers, body }});
+    again.{socket}.close();
+    again.send("after HTTP");
+  }}), ({{ result }}) => {{ console.log(JSON.stringify(result)); process.exit(0); }});
+  again.send("after the reload");
+}}));
+page.send("before");
+"""
+PLAIN = """new Follower([url], id, (m) => {
+  if (m.type === "update") act(m.data);
+  if (m.type === "end") end(m);
+}, { session, after })"""
+IMGUR = 'new Follower(url.replace("http", "ws") + "/v1/ws", id, { session, after, update: act, end })'
 
 
 @pytest.fixture
@@ -58,6 +86,27 @@ async def test_no_gap_no_repeat_and_each_message_once(stage: Stage, tmp_path: Pa
     assert [data["heard"] for data in updates if "heard" in data] == tens
     assert (told[-1]["type"], told[-1]["result"]) == ("end", tens)
     assert not [message for message in told if message["type"] in ("lost", "reset", "error", "rejected")]
+
+
+@pytest.mark.parametrize(
+    ("source", "make", "socket"),
+    [(FOLDER / "follower.mjs", PLAIN, "ws"), (EXAMPLES / "imgur" / "static" / "follower.js", IMGUR, "socket")],
+    ids=["javascript", "imgur"],
+)
+async def test_a_used_session_goes_on_after_its_last_mid(
+    source: Path, make: str, socket: str, stage: Stage, tmp_path: Path, node: str
+) -> None:
+    redis = (await stage.embedded()).url
+    edge = await stage.edge(redis)
+    await stage.worker(STATES / "echo.py", redis)
+    tx = await stage.start(edge.url, "Echo", limit=1, until=4)
+    shutil.copy(source, tmp_path / "follower.mjs")
+    script = tmp_path / "resumed.mjs"
+    script.write_text(RESUMED.format(make=make, socket=socket))
+    page = await stage.spawn("node", node, "--experimental-websocket", str(script), tx, edge.url)
+    async with asyncio.timeout(30):
+        assert await page.wait() == 0, page.tail()
+    assert json.loads(page.out[-1]) == ["before", "after the reload", "by HTTP", "after HTTP"]
 
 
 async def test_the_command_prints_updates_and_sends_lines(stage: Stage, node: str) -> None:

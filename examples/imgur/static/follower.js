@@ -13,8 +13,8 @@ export class Follower {
     this.session = session ?? draw(); // a secret: it is what makes this client the same one again
     this.cursor = after;
     this.on = on;         // attached, update, reset, stored, rejected, lost, away, end, failed
-    this.waiting = [];    // messages without a receipt, in order: {mid, data}; mid 0 until it is numbered
-    this.nextMid = null;  // known once attached
+    this.waiting = [];    // messages without a receipt, in order: {mid, data}; mid 0 until it is sent
+    this.nextMid = 0;     // known once attached: the session may have been used before
     this.receipt = 0;     // the highest mid that is known to be stored
     this.failures = 0;
     this.replacedAt = -Infinity;
@@ -26,7 +26,6 @@ export class Follower {
   send(data) {
     const message = { mid: 0, data };
     this.waiting.push(message);
-    if (this.nextMid !== null) this.#number(message);
     if (this.attached) this.#say(message);
   }
 
@@ -148,20 +147,13 @@ export class Follower {
     if (all && upto < this.receipt) { // Redis lost what had a receipt: report it, don't send it again unasked
       this.on.lost?.(upto + 1, this.receipt);
       this.waiting = this.waiting.filter(({ mid }) => mid === 0);
-      this.nextMid = null;
+      this.nextMid = 0;
     }
     const done = this.waiting.filter(({ mid }) => mid > 0 && mid <= upto);
     this.waiting = this.waiting.filter(({ mid }) => mid === 0 || mid > upto);
     this.receipt = all ? upto : Math.max(this.receipt, upto);
-    if (this.nextMid === null) {
-      this.nextMid = upto + 1;
-      for (const message of this.waiting) this.#number(message);
-    }
+    if (all) this.nextMid = Math.max(this.nextMid, upto + 1);
     for (const { mid } of done) this.on.stored?.(mid);
-  }
-
-  #number(message) {
-    message.mid = this.nextMid++;
   }
 
   #renumber(gone) {
@@ -171,8 +163,10 @@ export class Follower {
     if (this.waiting.length) this.#leave(0);
   }
 
-  #say({ mid, data }) {
-    this.#write({ type: "send", tx: this.tx, mid, data: encode(data) });
+  #say(message) {
+    if (this.socket?.readyState !== WebSocket.OPEN) return;
+    message.mid ||= this.nextMid++;
+    this.#write({ type: "send", tx: this.tx, mid: message.mid, data: encode(message.data) });
   }
 
   #sayAll() {

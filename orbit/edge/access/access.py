@@ -92,7 +92,7 @@ class Access:
             Forbidden: They don't allow it.
         """
         if rights is None:
-            raise Unauthorized("a token is needed")
+            raise Unauthorized("a token is needed, in the attach or in the handshake's Authorization header")
         if rights.expired(self._clock()):
             raise Unauthorized(EXPIRED)
         if not rights.may(verb, tx):

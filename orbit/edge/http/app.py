@@ -57,7 +57,7 @@ def make_app(edge: Edge) -> Starlette:
             resource(edge, "/readyz", GET=service.ready),
             resource(edge, "/metrics", GET=service.metrics),
         ],
-        middleware=[Middleware(Cors, origins=edge.config.origins)],
+        middleware=[Middleware(Cors, origins=edge.origins)],
         exception_handlers={
             RequestError: answers.on_request_error,
             OutcomeUnknown: answers.on_outcome_unknown,

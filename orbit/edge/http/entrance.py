@@ -8,8 +8,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orbit.edge.access import Rights, Verb
-from orbit.edge.handshake import allowed_origin, same_origin
+from orbit.edge.access import Origins, Rights, Verb
+from orbit.edge.access.origins import same_origin
 from orbit.errors import Forbidden, Unauthorized
 from orbit.protocol.ids import PublicName, TxId
 
@@ -60,8 +60,10 @@ def admit(edge: Edge, request: Request, path: str, verbs: tuple[Verb, ...]) -> R
     said = request.headers.getlist("authorization")
     if len(said) > 1 and edge.access.in_force:
         raise Unauthorized("one Authorization header at most")
-    query = request.query_params.get("token") if path in QUERY_TOKENS else None
-    rights = edge.access.of_header(said[0] if said else None, query)
+    query = request.query_params.get("token")
+    if query is not None and not said and path not in QUERY_TOKENS and edge.access.in_force:
+        raise Unauthorized("a token is needed in the Authorization header; ?token= is for events and plain WebSockets")
+    rights = edge.access.of_header(said[0] if said else None, query if path in QUERY_TOKENS else None)
     tx = request.path_params.get("id")
     allowed = next((verb for verb in verbs if rights.may(verb, tx)), verbs[0])
     return edge.access.demand(rights, allowed, tx)
@@ -97,8 +99,7 @@ def check_page(edge: Edge, request: Request) -> None:
     Raises:
         Forbidden: It comes from such a page.
     """
-    if not allowed_origin(request.headers.get("origin"), request.headers.get("host"), edge.config.origins):
-        raise Forbidden("a page of another origin may not do this")
+    edge.origins.demand(request.headers.get("origin"), request.headers.get("host"))
 
 
 # ---- CORS (https://fetch.spec.whatwg.org/#http-cors-protocol)
@@ -111,14 +112,14 @@ PREFLIGHT_S: Final = 600
 class Cors:
     """Around the application: tells a browser which pages may read answers. No credentials: tokens are no cookies."""
 
-    def __init__(self, app: ASGIApp, origins: tuple[str, ...]) -> None:
+    def __init__(self, app: ASGIApp, origins: Origins) -> None:
         self._app = app
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
         origin, host = headers.get("origin"), headers.get("host")
-        if origin is None or same_origin(origin, host) or not allowed_origin(origin, host, self._origins):
+        if origin is None or same_origin(origin, host) or not self._origins.let_in(origin, host):
             await self._app(scope, receive, send)
             return
         preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers

@@ -40,6 +40,13 @@ def test_a_token_for_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (rights.sub, rights.tx, rights.can) == (None, None, {"list"})
 
 
+def test_a_token_about_no_transaction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = made(tmp_path / "keys.json", capsys)
+    assert run(("token", "--token-keys", str(keys), "--can", "start,list")) == 0
+    rights = Access(KeyFile(keys)).of_token(capsys.readouterr().out.strip())
+    assert (rights.tx, rights.can) == (frozenset(), {"start", "list"})
+
+
 def test_public_keys_verify_and_do_not_sign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keys = made(tmp_path / "keys.json", capsys, "--alg", "ES256")
     public = made(tmp_path / "public.json", capsys, "--public", str(keys))
@@ -58,6 +65,8 @@ def test_public_keys_verify_and_do_not_sign(tmp_path: Path, capsys: pytest.Captu
         (("token", "--token-keys", "/nowhere/keys.json", "--tx", TX), "/nowhere/keys.json"),
         (("token", "--token-keys", "/dev/null", "--tx", TX), "JSON"),
         (("token", "--token-keys", "/dev/null", "--tx", "short"), "--tx"),
+        (("token", "--token-keys", "/dev/null"), "--tx"),
+        (("token", "--token-keys", "/dev/null", "--can", "start,send"), "send? Say --tx"),
         (("token", "--token-keys", "/dev/null", "--tx", TX, "--can", "fly"), "fly"),
         (("token", "--token-keys", "/dev/null", "--tx", TX, "--ttl-s", "0"), "--ttl-s"),
     ],

@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from orbit.config import Limits
-from orbit.edge.access import Access
+from orbit.edge.access import Access, Origins
 from orbit.edge.config import EdgeConfig, Pulse
 from orbit.edge.connection import OUT_BYTES, Connection
 from orbit.edge.edge import Edge
@@ -80,7 +80,8 @@ class Ends:
         self.connections: dict[str, Connection] = {}
         edge = SimpleNamespace(
             config=config, metrics=Metrics(), tasks=Tasks(), draining=draining, store=None,
-            new_connection_id=lambda: "1", access=Access(), rates=Rates(), address_of=lambda *_: None,
+            new_connection_id=lambda: "1", access=Access(), origins=Origins(), rates=Rates(),
+            address_of=lambda *_: None,
             take_in=lambda connection: self.connections.update({connection.id: connection}),
             forget=lambda connection: self.connections.pop(connection.id, None),
         )  # fmt: skip
