@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from unittest import mock
 
 from orbit.errors import OrbitError, UsageError
+from orbit.state import LeaveRun
 from orbit.worker.lease import clock
 from orbit.worker.outside import OUTSIDE
 
@@ -20,7 +21,10 @@ T = TypeVar("T")
 
 _BEGIN_S = 1_900_000_000.0
 """What `time.time()` says at the beginning: some day in 2030."""
+_END_S = 30 * 365 * 86_400.0
 _REAL_S = 0.02
+_RESOLUTION_S = 1e-6
+"""Finer than that a float doesn't tell times apart that are years away."""
 
 
 class Stuck(OrbitError):
@@ -43,6 +47,8 @@ class _Selector(selectors.DefaultSelector):
         if timeout is None:
             raise Stuck("every task waits, and nothing is to happen any more")
         self.now_s += timeout
+        if self.now_s > _END_S:
+            raise Stuck("thirty years have passed, and nothing that was waited for has happened")
         return []
 
 
@@ -52,22 +58,39 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._clock = _Selector()
         super().__init__(self._clock)
+        self._clock_resolution = _RESOLUTION_S
 
     def time(self) -> float:
         return self._clock.now_s
 
-    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         OUTSIDE.begin()
-        future = super().run_in_executor(executor, func, *args)
+        future: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)
         future.add_done_callback(lambda _: OUTSIDE.end())
         return future
+
+    async def shutdown_default_executor(self) -> None:
+        OUTSIDE.begin()
+        try:
+            await super().shutdown_default_executor()
+        finally:
+            OUTSIDE.end()
 
 
 @contextmanager
 def virtual_time(loop: VirtualLoop) -> Iterator[None]:
     """While the block runs, `time.time()` and the worker's clock tell the loop's time, in the whole process."""
-    with mock.patch("time.time", lambda: _BEGIN_S + loop.time()), clock(loop.time):
+    def time_of_day() -> float:
+        return _BEGIN_S + loop.time()
+
+    with mock.patch("time.time", time_of_day), clock(loop.time):
         yield
+
+
+def _handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What code was told that is dead by now is heard by nobody."""
+    if not isinstance(context.get("exception"), LeaveRun):
+        loop.default_exception_handler(context)
 
 
 def run_virtual(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -84,5 +107,6 @@ def run_virtual(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     else:
         raise UsageError("virtual time needs a loop of its own: call this from a plain def, not from an async one")
     loop = VirtualLoop()
+    loop.set_exception_handler(_handle)
     with virtual_time(loop), asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(main())

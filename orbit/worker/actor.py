@@ -117,6 +117,7 @@ class Actor:
         self.state: State
         self._lock = asyncio.Lock()
         self._knocks = 0
+        self._abandoned = False
         self._holder: asyncio.Task[Any] | None = None
         self._held_since_s = 0.0
         self.log = log.bind(tx=grant.tx, state=grant.spec.state, epoch=grant.epoch)
@@ -187,6 +188,8 @@ class Actor:
 
     def give(self) -> None:
         """Give the turn away: first to whoever waited longest."""
+        if self._abandoned:
+            return
         self._holder = None
         self.limit_turn(current_frame.get(), None)
         self._lock.release()
@@ -370,6 +373,11 @@ class Actor:
         if self.parent is not None or self.history.children:
             self.around.deliver(self.tx)
         self.leave(Leaving.ENDED)
+
+    def abandon(self) -> None:
+        """As if the process were lost: its code stands where it stood, and whoever has the turn keeps it for ever."""
+        self._abandoned = True
+        self.note_lost()
 
     def note_lost(self) -> None:
         """A renewal found it lost: even what is under way is left to its fate."""

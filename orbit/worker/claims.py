@@ -77,6 +77,14 @@ class Claimer:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    async def abandon(self) -> None:
+        """Claim nothing more, and don't wait for what was asked for."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def _claim(self, partition: int, room: int) -> None:
         asked_s = now_s()
         try:

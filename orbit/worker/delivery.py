@@ -68,9 +68,12 @@ class Courier:
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._tasks: dict[TxId, asyncio.Task[None]] = {}
         self._again: set[TxId] = set()
+        self._closed = False
 
     def deliver(self, tx: TxId) -> None:
         """Something was put into this outbox."""
+        if self._closed:
+            return
         if tx in self._tasks:
             self._again.add(tx)
             return
@@ -82,6 +85,14 @@ class Courier:
         """Let what is under way come to its end; what doesn't is done by another worker."""
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=patience_s)
+        for task in tuple(self._tasks.values()):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+
+    async def abandon(self) -> None:
+        """Leave what is under way to its fate."""
+        self._closed = True
         for task in tuple(self._tasks.values()):
             task.cancel()
         if self._tasks:

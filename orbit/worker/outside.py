@@ -6,7 +6,7 @@ import threading
 
 
 class Outside:
-    """Counts what threads and processes do for this process's loops. Whoever waits for the loop itself isn't counted."""
+    """Counts what threads and processes do for this process's loops. Whoever waits for the loop isn't counted."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -148,6 +148,15 @@ class Slots:
         for actor in self._actors.values():
             actor.nudge()
 
+    def kill(self) -> list[TxId]:
+        """Leave all to its fate, as a process that is lost does; what was held."""
+        self._draining = True
+        self._drop.set()
+        held = list(self._actors)
+        for actor in tuple(self._actors.values()):
+            actor.abandon()
+        return held
+
     async def drain(self, drain_s: float) -> None:
         """Hand all over at their last commits; what still runs after `drain_s` is dropped."""
         self._draining = True

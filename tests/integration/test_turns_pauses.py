@@ -250,18 +250,16 @@ async def test_nobody_answers_in_time(house: House, probe: Probe) -> None:
 async def test_the_time_runs_while_it_is_unloaded_and_what_came_in_time_counts(house: House, probe: Probe) -> None:
     """Unloaded; a message comes; nobody is there until long after the deadline: the message is taken all the same."""
     house.options["long_pause_s"] = 0.01
-    early, late = [await house.start(Dialogue, '{"timeout_s": 0.2}') for _ in range(2)]
-    for tx in (early, late):
+    for messages, outcome in ((("Ann", 7), "Ann"), ((), "nobody")):
+        tx = await house.start(Dialogue, '{"timeout_s": 0.2}')
         await (await house.claim(Dialogue, tx)).idle()
-    await house.send(early, "Ann")
-    await house.send(early, 7)
-    deadline = time.monotonic() + 0.3
-    while time.monotonic() < deadline:
-        await house.store.ping()
-    for tx in (early, late):
+        for message in messages:
+            await house.send(tx, message)
+        deadline = time.monotonic() + 0.3
+        while time.monotonic() < deadline:
+            await house.store.ping()
         await (await house.claim(Dialogue, tx)).leaving()
-    assert (await house.end(early))[1][0] == "Ann"
-    assert (await house.end(late))[1] == ["nobody"]
+        assert (await house.end(tx))[1][0] == outcome
 
 
 class Deaf(Probed, stays_open=False):
