@@ -96,7 +96,11 @@ AddressStartsS = Annotated[float, _rate("address-starts-s", "Transactions that o
 Workers = Annotated[int, option("workers", "How many worker processes.", metavar="N", least=1)]
 Concurrency = Annotated[int, option("concurrency", "Transactions that a worker runs at once.", metavar="N", least=1)]
 Queue = Annotated[
-    list[str] | None, option("queue", "A queue to take transactions from; may be given several times.", metavar="NAME")
+    list[str] | None, option(
+        "queue",
+        "A queue to take transactions from; may be given several times. Unless told: those that its States name.",
+        metavar="NAME",
+    ),
 ]
 LeaseS = Annotated[
     float, option("lease-s", "How long a worker holds a transaction without a sign of life.", metavar="S", least=0.1)

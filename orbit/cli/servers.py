@@ -48,7 +48,7 @@ def worker(
                 app=app,
                 redis=url,
                 concurrency=concurrency,
-                queues=tuple(queue or ("default",)),
+                queues=tuple(queue or ()),
                 lease_s=lease_s,
                 drain_s=drain_s,
                 health_port=health_port,

@@ -13,7 +13,7 @@ from orbit.store.subscriber import Subscriber
 from orbit.worker.care import Caretaker
 from orbit.worker.claims import Claimer
 from orbit.worker.delivery import Courier
-from orbit.worker.discover import App, record_of, specs_of
+from orbit.worker.discover import App, queues_of, record_of, specs_of
 from orbit.worker.lease import Lease, now_s
 from orbit.worker.metrics import Metrics
 from orbit.worker.processes import Processes
@@ -75,7 +75,7 @@ class TestWorker:
         self._metrics = Metrics()
         self._courier = Courier(tapped)
         self._processes = Processes(2)
-        states = {spec: cls for cls in app.states for spec in specs_of(cls, ("default", *_queues(app)))}
+        states = {spec: cls for cls in app.states for spec in specs_of(cls, queues_of(app, ()))}
         self._around = Surroundings(
             tapped, self._metrics, middleware=app.middleware, deliver=self._courier.deliver,
             processes=self._processes, lease_s=LEASE_S, **options,
@@ -132,7 +132,3 @@ class TestWorker:
         for partition in range(self._store.partitions):
             self._care.needed(partition, 0)
             self._claimer.want(partition)
-
-
-def _queues(app: App) -> list[str]:
-    return sorted({cls.__orbit__.queue for cls in app.states} - {"default"})

@@ -11,7 +11,7 @@ from orbit.store import types as t
 from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from orbit.worker.config import WorkerConfig
-from orbit.worker.discover import load_app, specs_of
+from orbit.worker.discover import load_app, queues_of, specs_of
 from orbit.worker.isolation import Loan
 from orbit.worker.metrics import Metrics
 from orbit.worker.renewer import Renewer
@@ -28,7 +28,7 @@ async def run_alone(text: str, stop: asyncio.Event) -> None:
     loan = Loan.of(text)
     config = config_of(loan, stop)
     app = load_app(config.app)
-    states = {spec: cls for cls in app.states for spec in specs_of(cls, config.queues)}
+    states = {spec: cls for cls in app.states for spec in specs_of(cls, queues_of(app, config.queues))}
     settings = t.StoreSettings(namespace=config.namespace, inbox_messages=config.limits.inbox_messages)
     store = await Store.open(config.redis, settings, wait=True)
     metrics = Metrics()

@@ -22,7 +22,8 @@ class WorkerConfig:
         app: `module`, `module:State` or a path to a `.py` file.
         redis: The URL of the deployment's Redis.
         concurrency: At most so many transactions at once.
-        queues: The queues that it serves; what was started on one of them may be of any State of `app`.
+        queues: The queues that it serves; what was started on one of them may be of any State of `app`. None given:
+            those that its States name, and `default`.
         lease_s / drain_s: See `orbit.config.Timing`.
         linger_s: How long a transaction with nothing to do is kept in memory.
         health_port: Where `/livez`, `/readyz` and `/metrics` are served; None for nowhere.
@@ -37,7 +38,7 @@ class WorkerConfig:
     app: str
     redis: str
     concurrency: int = 100
-    queues: tuple[str, ...] = ("default",)
+    queues: tuple[str, ...] = ()
     lease_s: float = Timing().lease_s
     drain_s: float = Timing().drain_s
     linger_s: float = 3.0

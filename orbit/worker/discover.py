@@ -75,6 +75,11 @@ def spec_of(cls: type[State]) -> Spec:
     return Spec(options.queue, options.name, options.version)
 
 
+def queues_of(app: App, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The queues that a worker serves: those `wanted`, or all that its States name, and `default`."""
+    return wanted or tuple(sorted({"default", *(cls.__orbit__.queue for cls in app.states)}))
+
+
 def specs_of(cls: type[State], queues: Iterable[str]) -> tuple[Spec, ...]:
     """What a worker of these queues can run of a State: its own version, and the older ones that it migrates."""
     options = cls.__orbit__

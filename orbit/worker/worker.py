@@ -19,7 +19,7 @@ from orbit.store.subscriber import Subscriber
 from orbit.worker.care import Caretaker
 from orbit.worker.claims import Claimer
 from orbit.worker.config import WorkerConfig
-from orbit.worker.discover import App, load_app, record_of, specs_of
+from orbit.worker.discover import App, load_app, queues_of, record_of, specs_of
 from orbit.worker.health import Health
 from orbit.worker.metrics import Metrics
 from orbit.worker.ranking import Ranks
@@ -85,7 +85,8 @@ class Worker:
         self._config = config
         self._store = store
         self._app = app
-        self._states = {spec: cls for cls in app.states for spec in specs_of(cls, config.queues)}
+        self._queues = queues_of(app, config.queues)
+        self._states = {spec: cls for cls in app.states for spec in specs_of(cls, self._queues)}
         self._specs = tuple(self._states)
         self._records = [record_of(cls) for cls in app.states]
         self._ranks = Ranks(self.id)
@@ -130,7 +131,7 @@ class Worker:
     async def _work(self, stopped: asyncio.Future[Any]) -> None:
         async with shared(self._config, self._store, self.metrics, self._app) as around, self._parts(around):
             names = ", ".join(cls.__orbit__.name for cls in self._app.states)
-            self._config.say(f"orbit worker ready {self.id}: {names} on {', '.join(self._config.queues)}")
+            self._config.say(f"orbit worker ready {self.id}: {names} on {', '.join(self._queues)}")
             await asyncio.wait((stopped, self._died), return_when=asyncio.FIRST_COMPLETED)
             await self._drain()
 
