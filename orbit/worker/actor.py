@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import structlog
@@ -35,6 +36,10 @@ REST, PERMIT, LATE = "r", "p", "x"
 PERMIT_AGAIN_S = 30.0
 
 log = structlog.get_logger("orbit.worker")
+
+
+def _nothing() -> None:
+    """Whoever is to be told isn't there yet."""
 
 
 async def _breathe() -> None:
@@ -88,7 +93,8 @@ class Actor:
         self.turn = Turn()
         self.last_seen: InboxId | None = None
         self.look = asyncio.Event()
-        self.look.set()
+        if not grant.quiet:
+            self.look.set()
         self.attending = False
         self.left = asyncio.Event()
         self.released = asyncio.Event()
@@ -100,6 +106,8 @@ class Actor:
         self.stirred = asyncio.Event()
         self.mail: deque[InboxId] = deque()
         self.looked = asyncio.Event()
+        if grant.quiet:
+            self.looked.set()
         self.steps = 0
         self.touched = False
         self.late_s: float | None = None
@@ -118,9 +126,15 @@ class Actor:
         self._lock = asyncio.Lock()
         self._knocks = 0
         self._abandoned = False
+        self.on_look: Callable[[], None] = _nothing
+        self.on_cancelling: Callable[[], None] = _nothing
         self._holder: asyncio.Task[Any] | None = None
         self._held_since_s = 0.0
-        self.log = log.bind(tx=grant.tx, state=grant.spec.state, epoch=grant.epoch)
+
+    @cached_property
+    def log(self) -> Any:
+        """A logger that names the transaction."""
+        return log.bind(tx=self.grant.tx, state=self.grant.spec.state, epoch=self.grant.epoch)
 
     @property
     def tx(self) -> TxId:
@@ -314,9 +328,12 @@ class Actor:
     def note_cancel(self, reason: str = "") -> None:
         self.cancel_reason = self.cancel_reason or reason
         self.cancelling.set()
+        self.on_cancelling()
 
     def nudge(self) -> None:
+        """Something may wait for it."""
         self.look.set()
+        self.on_look()
 
     def stir(self) -> None:
         """What `run` waits for may be there."""
@@ -346,7 +363,7 @@ class Actor:
         """Don't linger when there is nothing to do."""
         if not self.hurried:
             self.hurried = True
-            self.look.set()
+            self.nudge()
 
     def unload(self) -> None:
         """Hand it over at its last commit. A pause before the next attempt of `run` goes on elsewhere."""
@@ -359,7 +376,7 @@ class Actor:
     def note_unread(self) -> None:
         """A commit found messages: read them, unless they are being handled right now."""
         if not self.attending and "on_update" in self.hooks:
-            self.look.set()
+            self.nudge()
 
     def note_refused(self, answer: t.CommitAnswer) -> None:
         self.log.warning("commit refused", answer=type(answer).__name__.lower())
