@@ -70,6 +70,7 @@ class Actor:
         turn: What whoever has the turn did so far.
         last_seen: The newest inbox entry that was read.
         look: Set where something may wait in the inbox.
+        attended / attending: Whether its inbox is looked after / what was read there is being answered.
         rest_s: With RESTING: how long.
         pause: What `run` waits for.
         mail / looked: Messages for `wait_message`, by their place in the inbox / set once that was read.
@@ -95,7 +96,7 @@ class Actor:
         self.look = asyncio.Event()
         if not grant.quiet:
             self.look.set()
-        self.attending = False
+        self.attended = self.attending = False
         self.left = asyncio.Event()
         self.released = asyncio.Event()
         self.leaving: Leaving | None = None
@@ -120,7 +121,7 @@ class Actor:
         self.patient = False
         self.hurried = False
         self.tasks: set[asyncio.Task[None]] = set()
-        self.cancelling = asyncio.Event()
+        self.cancelling = False
         self.history: History
         self.state: State
         self._lock = asyncio.Lock()
@@ -327,7 +328,7 @@ class Actor:
 
     def note_cancel(self, reason: str = "") -> None:
         self.cancel_reason = self.cancel_reason or reason
-        self.cancelling.set()
+        self.cancelling = True
         self.on_cancelling()
 
     def nudge(self) -> None:
@@ -363,7 +364,8 @@ class Actor:
         """Don't linger when there is nothing to do."""
         if not self.hurried:
             self.hurried = True
-            self.nudge()
+            if self.attended:
+                self.nudge()
 
     def unload(self) -> None:
         """Hand it over at its last commit. A pause before the next attempt of `run` goes on elsewhere."""

@@ -18,6 +18,8 @@ from orbit.worker.settling import persist, sleep_until
 from orbit.worker.surroundings import Leaving
 from orbit.worker.turn import Turn, failed
 
+_PASSES = 3
+"""Of the loop, in which code that doesn't wait for anything more has unwound."""
 _UNWIND_S = 1.0
 """How long hooks that were cancelled may take to unwind before their transaction is given away all the same."""
 
@@ -45,7 +47,6 @@ class _Life:
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
         self._working: list[asyncio.Task[None]] = []
-        self._attending = False
         self._ending = False
 
     async def begin(self) -> None:
@@ -59,7 +60,7 @@ class _Life:
         if not await load(actor):
             return
         actor.on_cancelling = self._end_when_cancelled
-        if actor.cancelling.is_set():
+        if actor.cancelling:
             self._end_when_cancelled()
         else:
             runs = "run" in actor.hooks and not actor.history.run_returned
@@ -74,9 +75,10 @@ class _Life:
 
     def _attend(self) -> None:
         """Look after its inbox and its connections from now on, and decide when it is to sleep."""
-        if not self._attending and not self._ending and not self._actor.closing:
-            self._attending = True
-            self._working.append(_begin(self._actor, Attendant(self._actor).run()))
+        actor = self._actor
+        if not actor.attended and not self._ending and not actor.closing:
+            actor.attended = True
+            self._working.append(_begin(actor, Attendant(actor).run()))
 
     def _end_when_cancelled(self) -> None:
         if not self._ending and not self._actor.closing:
@@ -170,7 +172,10 @@ async def _take_down(actor: Actor, drop: asyncio.Event) -> None:
     tasks = tuple(actor.tasks)
     for task in tasks:
         task.cancel()
-    if tasks:
+    for _ in range(_PASSES):
+        if actor.tasks:
+            await asyncio.sleep(0)
+    if actor.tasks:
         timeout = None if actor.patient else _UNWIND_S
         await _any_of(asyncio.gather(*tasks, return_exceptions=True), drop, timeout)
     if hasattr(actor, "history"):

@@ -80,6 +80,8 @@ class Slots:
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._drop = asyncio.Event()
+        around.metrics.running.set_function(lambda: len(self._tasks))
+        around.metrics.room.set_function(lambda: self.room)
 
     @property
     def room(self) -> int:
@@ -87,7 +89,7 @@ class Slots:
 
     def grant(self, grant: t.Grant, asked_s: float) -> None:
         """Run a transaction that was claimed."""
-        self._around.metrics.claimed.labels(str(grant.crashed).lower()).inc()
+        self._around.metrics.claimed["true" if grant.crashed else "false"].inc()
         if self._lending is not None and grant.crashes >= self._around.crashes.alone:
             deadline_s = asked_s + self._around.lease_s
             loan = Loan(self._lending.worker, replace(grant, loaded=None), deadline_s, self._lending.settings)
@@ -115,7 +117,6 @@ class Slots:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._free)
-        self._count()
         return task
 
     def nudge(self, nudge: t.OwnerNudge) -> None:
@@ -205,7 +206,7 @@ class Slots:
             leaving = Leaving.RESTING
             actor.rest_s = 1.0
         finally:
-            self._around.metrics.released.labels(leaving.value).inc()
+            self._around.metrics.released[leaving.value].inc()
             try:
                 await self._release(actor, leaving)
                 if leaving not in (Leaving.HANDED_OVER, Leaving.WAITING):
@@ -213,11 +214,14 @@ class Slots:
             finally:
                 self._forget(actor)
                 actor.released.set()
-        await asyncio.gather(*actor.tasks, return_exceptions=True)
+        if actor.tasks:
+            await asyncio.gather(*actor.tasks, return_exceptions=True)
         await actor.threads.none.wait()
 
     async def _give_back(self, actor: Actor) -> None:
         """The permit, to those who wait for it; where Redis doesn't answer it runs out by itself."""
+        if actor.permit is None:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._around.lease_s):
                 await give_back(actor)
@@ -254,10 +258,5 @@ class Slots:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a transaction's task failed", exc_info=task.exception())
-        self._count()
         self._hurried = False
         self._on_room()
-
-    def _count(self) -> None:
-        self._around.metrics.running.set(len(self._tasks))
-        self._around.metrics.room.set(self.room)
