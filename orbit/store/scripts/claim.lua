@@ -11,12 +11,8 @@
 local part, worker, lease, room = KEYS[1], ARGV[1], now + tonumber(ARGV[3]), tonumber(ARGV[4])
 local request = part .. ':claims:' .. worker .. ':' .. ARGV[2]
 
-local function hold(tx, id)
-  redis.call('HSET', tx, 'lease', int(lease))
-  due_at(part, 'l:' .. id, lease)
-end
-
 local function whole(grant, tx)
+  due_at(part, 'l:' .. grant[1], lease)
   grant[9], grant[10] = loaded(tx, tonumber(ARGV[6])), waits(tx) and '1' or ''
   return grant
 end
@@ -32,7 +28,7 @@ if before then
     local tx = KEYS[2] .. ':' .. grant[1]
     local m = read_meta(tx, 'epoch')
     if m and m.epoch == grant[2] and m.status == 'running' then
-      hold(tx, grant[1]) -- branch: repeated and still held
+      redis.call('HSET', tx, 'lease', int(lease)) -- branch: repeated and still held
       grants[#grants + 1] = whole(grant, tx)
     end
   end
@@ -63,16 +59,11 @@ for _, id in ipairs(candidates) do
     stale[#stale + 1] = id -- branch: stale
   else
     local epoch, crashed, crashes = next_epoch(m.epoch, ARGV[5]), m.lease and '1' or '', m.crashes
-    redis.call('HSET', tx, 'status', 'running', 'epoch', epoch, 'owner', worker)
-    redis.call('HDEL', tx, 'waits')
-    hold(tx, id)
     if crashed == '1' then
       crashes = int(tonumber(m.crashes) + 1) -- branch: crashed
-      redis.call('HSET', tx, 'crashes', crashes)
     end
-    if not m.started then
-      redis.call('HSET', tx, 'started', int(now))
-    end
+    redis.call('HSET', tx, 'status', 'running', 'epoch', epoch, 'owner', worker, 'lease', int(lease), 'crashes', crashes,
+      'started', m.started or int(now))
     redis.call('ZREM', ready_key(part, m.queue, m.state, m.version), id)
     local grant = { id, epoch, m.number, m.queue, m.state, m.version, crashed, crashes }
     lines[#lines + 1] = table.concat(grant, ' ') -- branch: granted

@@ -12,7 +12,7 @@ local function loaded(tx, most)
     for i = 2, #snapshot[2], 2 do
       most = most - #snapshot[2][i]
     end
-    if most < 0 or redis.call('HLEN', tx .. ':names') > 100 then
+    if most < 0 or values[1] ~= '0' and redis.call('HLEN', tx .. ':names') > 100 then
       return false -- branch: too large
     end
   end
@@ -21,10 +21,12 @@ local function loaded(tx, most)
     local at = tonumber(timers[i])
     timers[i] = at >= NEVER and -1 or int(math.max(0, at - now))
   end
-  return {
-    values, snapshot, redis.call('HGET', tx .. ':view', 'head'), redis.call('HGETALL', tx .. ':names'), timers,
-    redis.call('HKEYS', tx .. ':outbox'), int(now - tonumber(values[13])),
-  }
+  local view, names, outbox = false, {}, {}
+  if values[1] ~= '0' then
+    view, names = redis.call('HGET', tx .. ':view', 'head'), redis.call('HGETALL', tx .. ':names') -- branch: committed before
+    outbox = redis.call('HKEYS', tx .. ':outbox')
+  end
+  return { values, snapshot, view, names, timers, outbox, int(now - tonumber(values[13])) }
 end
 
 local function waits(tx)
