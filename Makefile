@@ -61,7 +61,7 @@ wheel: $(VENV)/.with-lint ## Build the wheel, install it in an environment of it
 	cd build && wheel/bin/orbit --version && wheel/bin/orbit demo --size-mb 4
 
 .PHONY: bench
-bench: $(VENV)/.with-test ## The measurements of benchmarks/
+bench: $(VENV)/.with-bench ## The measurements of benchmarks/
 	$(BIN)/python -m benchmarks
 
 .PHONY: check

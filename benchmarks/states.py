@@ -1,5 +1,6 @@
 """The States that are measured."""
 
+import time
 from typing import Any
 
 from orbit import Connection, State
@@ -30,3 +31,49 @@ class First(State, stays_open=True):
 
     async def run(self) -> None:
         await self.transaction.send_update("first")
+
+
+class Sleeper(State):
+    """Sleeps until `wake_s` (seconds since 1970), then adds a line to `path`."""
+
+    wake_s: float
+    path: str
+
+    async def run(self) -> None:
+        await self.transaction.sleep("night", max(0.0, self.wake_s - time.time()))
+        line = f"{self.transaction.id} {time.time() - self.wake_s:.3f}\n"
+        with open(self.path, "ab", buffering=0) as file:  # noqa: ASYNC230 - it is short
+            file.write(line.encode())
+
+
+class Alarm(State, stays_open=True):
+    """Sets a timer, and says how late it rang."""
+
+    after_s: float
+    due_s: float = 0.0
+
+    async def run(self) -> None:
+        self.due_s = time.time() + self.after_s
+        await self.transaction.set_timer("alarm", self.after_s)
+
+    async def on_timer(self, name: str) -> None:
+        await self.transaction.send_update(time.time() - self.due_s)
+        await self.transaction.finish()
+
+
+class Long(State):
+    """Sends `total` updates of `size` characters, by `each`."""
+
+    total: int
+    size: int = 100
+    sent: int = 0
+
+    async def run(self) -> None:
+        await self.transaction.each("rows", range(self.total), self.row)
+
+    async def row(self, n: int) -> None:
+        self.sent += 1
+        await self.transaction.send_update([n, "x" * self.size])
+
+    def view(self) -> dict[str, int]:
+        return {"sent": self.sent}

@@ -33,11 +33,3 @@ async def script_round_trips(url: str, tasks: int, seconds: float) -> float:
     await redis.delete("{bench}:log")
     await redis.aclose()
     return rate
-
-
-async def commands_processed(url: str) -> int:
-    """How many commands the server has processed."""
-    redis = Redis.from_url(url)
-    info = await redis.info("stats")
-    await redis.aclose()
-    return int(info["total_commands_processed"])
