@@ -408,7 +408,9 @@ def test_those_that_can_not_be_are_named() -> None:
     with pytest.raises(SnapshotsUnreadable) as raised:
         replay_snapshots(lines, Migrating, Room)
     said = str(raised.value).splitlines()
-    found = ("no such State any more", "code is of version 2", "KeyError: 'count'", "total: Input should be", "version 1")
+    found = (
+        "no such State any more", "code is of version 2", "KeyError: 'count'", "total: Input should be", "version 1"
+    )  # fmt: skip
     for line, text in zip(said[1:], found, strict=True):
         assert text in line
 
