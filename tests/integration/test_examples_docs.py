@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -12,8 +14,9 @@ import pytest
 
 from orbit import Broker, State, TransactionFailed
 from orbit.pytest_plugin import Dev
+from orbit.state import HOOKS, Options, Transaction
 from orbit.testing import Bench, assert_crash_consistent, replay_snapshots, run
-from tests.support.pages import adapted, as_module, blocks, run_block, shell, the_block, unload
+from tests.support.pages import ROOT, adapted, as_module, blocks, run_block, shell, the_block, unload
 
 Page = Callable[[str], ModuleType]
 HOW_TO = "docs/how-to"
@@ -266,3 +269,34 @@ def test_testing(page: Page) -> None:
 
 async def test_testing_for_real(page: Page, orbit_dev: Callable[..., Dev]) -> None:
     await page("testing").test_over_an_edge(orbit_dev)
+
+
+# ---- whole, and linked
+
+
+def test_the_page_of_states_names_all_there_is() -> None:
+    text = (ROOT / "docs/states.md").read_text()
+    for option in fields(Options):
+        assert f"| `{option.name}` |" in text, option.name
+    for hook in (*HOOKS, "migrate"):
+        assert f"| `{hook}(" in text, hook
+    for verb in (name for name in vars(Transaction) if not name.startswith("_") and name != "sync"):
+        assert re.search(rf"^\|.*\b{verb}\b.*\| (yes|no|first|without)", text, re.MULTILINE), verb
+
+
+def slugs(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_each_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for place, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+        target = page.parent / place if place else page
+        assert target.exists(), f"{page.name}: {place}"
+        assert not anchor or anchor in slugs(target), f"{page.name}: {place}#{anchor}"
