@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -20,6 +21,8 @@ DRAINING = "draining; a second signal exits at once"
 """Said at the first signal."""
 
 _PR_SET_PDEATHSIG = 1
+_GC = (20_000, 20, 20)
+"""Collecting more seldom than by default: a server makes many objects, and next to none in cycles."""
 
 
 def live(
@@ -33,6 +36,8 @@ def live(
     The process is left without waiting for threads: a stuck plain hook must not hold it.
     """
     follow_parent()
+    gc.freeze()  # what was imported stays
+    gc.set_threshold(*_GC)
     try:
         code = _new_loop().run_until_complete(_with_signals(life, abandon))
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from orbit.errors import DefinitionError
@@ -20,6 +21,7 @@ HOOKS: dict[str, tuple[str, ...]] = {
 """The hooks and what each is called with."""
 
 
+@lru_cache(maxsize=1_000)
 def hooks_of(cls: type) -> frozenset[str]:
     """The names of the hooks that `cls` defines."""
     return frozenset(name for name in HOOKS if callable(getattr(cls, name, None)))

@@ -151,9 +151,13 @@ def work(reply: Raw) -> t.Work | t.Missing:
 
 
 def grant(raw: Raw) -> t.Grant:
-    tx, epoch, number, queue, state, version, crashed, crashes = (item.decode() for item in raw)
+    tx, epoch, number, queue, state, version, crashed, crashes = (item.decode() for item in raw[:8])
     spec = t.Spec(queue, state, int(version))
-    return t.Grant(TxId(tx), Epoch(epoch), int(number), spec, crashed == "1", int(crashes))
+    found = raw[8] if len(raw) > 8 else None
+    return t.Grant(
+        TxId(tx), Epoch(epoch), int(number), spec, crashed == "1", int(crashes),
+        loaded=_loaded(found) if found else None, quiet=found is not None and raw[9] != b"1",
+    )  # fmt: skip
 
 
 def loaded(reply: Raw) -> t.Loaded | t.Fenced | t.Vanished:
@@ -161,16 +165,20 @@ def loaded(reply: Raw) -> t.Loaded | t.Fenced | t.Vanished:
         return t.Vanished()
     if reply[0] == b"fenced":
         return t.Fenced()
-    number, head, returned, passes, attempts, crashes, cancel, keep, note, of, lineage, priority = reply[1]
-    snapshot_id, snapshot = reply[2][0], pairs(reply[2][1])
+    return _loaded(reply[1])
+
+
+def _loaded(raw: Raw) -> t.Loaded:
+    number, head, returned, passes, attempts, crashes, cancel, keep, note, of, lineage, priority, _ = raw[0]
+    snapshot_id, snapshot = raw[1][0], pairs(raw[1][1])
     return t.Loaded(
         number=int(number),
         head=cursor(head),
         snapshot=t.Snapshot(
             int(snapshot[b"v"]), snapshot[b"f"], int(snapshot_id.partition(b"-")[0]), cursor(snapshot[b"h"])
         ),
-        view_head=cursor(reply[3]) if reply[3] is not None else None,
-        names={name.decode(): value for name, value in pairs(reply[4]).items()},
+        view_head=cursor(raw[2]) if raw[2] is not None else None,
+        names={name.decode(): value for name, value in pairs(raw[3]).items()},
         run_returned=returned == b"1",
         passes=int(passes),
         attempts=int(attempts),
@@ -178,11 +186,11 @@ def loaded(reply: Raw) -> t.Loaded | t.Fenced | t.Vanished:
         cancel=optional(cancel),
         keep_updates=int(keep),
         noted=InboxId(note.decode()) if note else None,
-        timers={name.decode(): int(ms) if int(ms) >= 0 else None for name, ms in pairs(reply[5]).items()},
-        children=tuple(field for field in map(text, reply[6]) if field.startswith("s/")),
+        timers={name.decode(): int(ms) if int(ms) >= 0 else None for name, ms in pairs(raw[4]).items()},
+        children=tuple(field for field in map(text, raw[5]) if field.startswith("s/")),
         parent=parent(of),
         lineage=text(lineage),
-        elapsed_ms=int(reply[7]),
+        elapsed_ms=int(raw[6]),
         priority=int(priority),
     )
 

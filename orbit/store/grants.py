@@ -10,6 +10,8 @@ from orbit.store import decode, script
 from orbit.store import types as t
 from orbit.store.base import StorePart, digits
 
+LOADED_BYTES = 64 * 1024
+"""A claim brings along fields that take so much at most; larger ones are loaded by themselves."""
 RECENT_MS = 300_000
 """How long a commit stands in its partition's recent set."""
 
@@ -33,7 +35,7 @@ class Grants(StorePart):
         if room <= 0 or not specs:
             return ()
         reply = await self._link.run(
-            script.CLAIM, self._keys.whole(partition), worker, request, lease_ms, room, digits(3),
+            script.CLAIM, self._keys.whole(partition), worker, request, lease_ms, room, digits(3), LOADED_BYTES,
             *(part for spec in specs for part in (spec.queue, spec.state, spec.version)),
         )
         return tuple(decode.grant(raw) for raw in reply)

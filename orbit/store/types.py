@@ -5,7 +5,7 @@ Expected refusals are values here; what may be done or not is `OutcomeUnknown`, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from orbit.protocol.cursors import Cursor
@@ -275,6 +275,7 @@ class Grant:
     """A transaction handed to one worker under a new epoch.
 
     `crashed`: the lease before ran out, unreleased. `crashes`: how often that was, without progress since.
+    `loaded`: what `load` would say, where it isn't too large. `quiet`: nothing waited for it in that instant.
     """
 
     tx: TxId
@@ -283,6 +284,8 @@ class Grant:
     spec: Spec
     crashed: bool
     crashes: int = 0
+    loaded: Loaded | None = field(default=None, compare=False)
+    quiet: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from unittest import mock
 from orbit.errors import OrbitError, UsageError
 from orbit.state import LeaveRun
 from orbit.worker.lease import clock
-from orbit.worker.outside import OUTSIDE
+from orbit.worker.outside import Outside, outside
 
 T = TypeVar("T")
 
@@ -36,13 +36,14 @@ class _Selector(selectors.DefaultSelector):
 
     def __init__(self) -> None:
         super().__init__()
+        self.outside = Outside()
         self.now_s = 0.0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         found = super().select(0)
         if found or timeout == 0:
             return found
-        if OUTSIDE.busy:
+        if self.outside.busy:
             return super().select(_REAL_S)
         if timeout is None:
             raise Stuck("every task waits, and nothing is to happen any more")
@@ -58,23 +59,24 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._clock = _Selector()
         super().__init__(self._clock)
+        self._clock.outside = outside(self)
         self._clock_resolution = _RESOLUTION_S
 
     def time(self) -> float:
         return self._clock.now_s
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        OUTSIDE.begin()
+        outside(self).begin()
         future: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)
-        future.add_done_callback(lambda _: OUTSIDE.end())
+        future.add_done_callback(lambda _: outside(self).end())
         return future
 
     async def shutdown_default_executor(self) -> None:
-        OUTSIDE.begin()
+        outside(self).begin()
         try:
             await super().shutdown_default_executor()
         finally:
-            OUTSIDE.end()
+            outside(self).end()
 
 
 @contextmanager

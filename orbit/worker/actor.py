@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import structlog
@@ -35,6 +36,10 @@ REST, PERMIT, LATE = "r", "p", "x"
 PERMIT_AGAIN_S = 30.0
 
 log = structlog.get_logger("orbit.worker")
+
+
+def _nothing() -> None:
+    """Whoever is to be told isn't there yet."""
 
 
 async def _breathe() -> None:
@@ -65,6 +70,7 @@ class Actor:
         turn: What whoever has the turn did so far.
         last_seen: The newest inbox entry that was read.
         look: Set where something may wait in the inbox.
+        attended / attending: Whether its inbox is looked after / what was read there is being answered.
         rest_s: With RESTING: how long.
         pause: What `run` waits for.
         mail / looked: Messages for `wait_message`, by their place in the inbox / set once that was read.
@@ -88,8 +94,9 @@ class Actor:
         self.turn = Turn()
         self.last_seen: InboxId | None = None
         self.look = asyncio.Event()
-        self.look.set()
-        self.attending = False
+        if not grant.quiet:
+            self.look.set()
+        self.attended = self.attending = False
         self.left = asyncio.Event()
         self.released = asyncio.Event()
         self.leaving: Leaving | None = None
@@ -100,6 +107,8 @@ class Actor:
         self.stirred = asyncio.Event()
         self.mail: deque[InboxId] = deque()
         self.looked = asyncio.Event()
+        if grant.quiet:
+            self.looked.set()
         self.steps = 0
         self.touched = False
         self.late_s: float | None = None
@@ -112,15 +121,21 @@ class Actor:
         self.patient = False
         self.hurried = False
         self.tasks: set[asyncio.Task[None]] = set()
-        self.cancelling = asyncio.Event()
+        self.cancelling = False
         self.history: History
         self.state: State
         self._lock = asyncio.Lock()
         self._knocks = 0
         self._abandoned = False
+        self.on_look: Callable[[], None] = _nothing
+        self.on_cancelling: Callable[[], None] = _nothing
         self._holder: asyncio.Task[Any] | None = None
         self._held_since_s = 0.0
-        self.log = log.bind(tx=grant.tx, state=grant.spec.state, epoch=grant.epoch)
+
+    @cached_property
+    def log(self) -> Any:
+        """A logger that names the transaction."""
+        return log.bind(tx=self.grant.tx, state=self.grant.spec.state, epoch=self.grant.epoch)
 
     @property
     def tx(self) -> TxId:
@@ -315,10 +330,13 @@ class Actor:
 
     def note_cancel(self, reason: str = "") -> None:
         self.cancel_reason = self.cancel_reason or reason
-        self.cancelling.set()
+        self.cancelling = True
+        self.on_cancelling()
 
     def nudge(self) -> None:
+        """Something may wait for it."""
         self.look.set()
+        self.on_look()
 
     def stir(self) -> None:
         """What `run` waits for may be there."""
@@ -348,7 +366,8 @@ class Actor:
         """Don't linger when there is nothing to do."""
         if not self.hurried:
             self.hurried = True
-            self.look.set()
+            if self.attended:
+                self.nudge()
 
     def unload(self) -> None:
         """Hand it over at its last commit. A pause before the next attempt of `run` goes on elsewhere."""
@@ -361,7 +380,7 @@ class Actor:
     def note_unread(self) -> None:
         """A commit found messages: read them, unless they are being handled right now."""
         if not self.attending and "on_update" in self.hooks:
-            self.look.set()
+            self.nudge()
 
     def note_refused(self, answer: t.CommitAnswer) -> None:
         self.log.warning("commit refused", answer=type(answer).__name__.lower())

@@ -25,6 +25,8 @@ async def call(actor: Actor, frame: Frame, fn: Callable[..., Any], *args: Any) -
     actor.limit_turn(outer, None)
     token = current_frame.set(frame)
     try:
+        if actor.options.turn_timeout_s is None:
+            return await in_middleware(actor, frame, lambda: _bare(actor, frame, fn, args))
         async with asyncio.timeout(actor.options.turn_timeout_s) as frame.limit:
             return await in_middleware(actor, frame, lambda: _bare(actor, frame, fn, args))
     finally:

@@ -18,6 +18,7 @@ log = structlog.get_logger("orbit.worker")
 _AT_ONCE = 8
 """At most so many from one partition with one request, so that the room is shared between partitions."""
 _UNDER_WAY = 16
+_SOON_S = 0.002
 
 
 class Claimer:
@@ -42,6 +43,7 @@ class Claimer:
         self._asking: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._soon: asyncio.TimerHandle | None = None
 
     @property
     def reserved(self) -> int:
@@ -70,6 +72,17 @@ class Claimer:
             task = asyncio.ensure_future(self._claim(partition, self._asking[partition]))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def pump_soon(self) -> None:
+        """There is a little room. A moment later there may be more, which one request can fill."""
+        if self._room() - self.reserved >= _AT_ONCE:
+            self.pump()
+        elif self._soon is None and self._wanted:
+            self._soon = asyncio.get_running_loop().call_later(_SOON_S, self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._soon = None
+        self.pump()
 
     async def close(self) -> None:
         """Claim nothing more; what was asked for is still granted."""

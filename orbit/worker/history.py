@@ -118,7 +118,7 @@ class History:
                 raise Unloaded("the transaction goes on elsewhere: this commit failed") from error
             finally:
                 self._lease.settling = False
-            self._metrics.commits.labels(type(answer).__name__.lower()).inc()
+            self._metrics.commits[type(answer).__name__.lower()].inc()
             if not isinstance(answer, t.Done | t.Repeated):
                 self._shut = True
                 self._listener.on_refused(answer)

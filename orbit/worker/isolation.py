@@ -34,7 +34,9 @@ class Loan:
     settings: dict[str, Any]
 
     def text(self) -> str:
-        return json.dumps(asdict(self))
+        said = asdict(self)
+        del said["grant"]["loaded"], said["grant"]["quiet"]
+        return json.dumps(said)
 
     @classmethod
     def of(cls, text: str) -> Loan:

@@ -18,6 +18,8 @@ from orbit.worker.settling import persist, sleep_until
 from orbit.worker.surroundings import Leaving
 from orbit.worker.turn import Turn, failed
 
+_PASSES = 3
+"""Of the loop, in which code that doesn't wait for anything more has unwound."""
 _UNWIND_S = 1.0
 """How long hooks that were cancelled may take to unwind before their transaction is given away all the same."""
 
@@ -28,8 +30,9 @@ async def live(actor: Actor, drop: asyncio.Event) -> Leaving:
     Args:
         drop: Set when nothing may be waited for any more.
     """
-    _begin(actor, _stay(actor))
+    life = _Life(actor)
     try:
+        await life.begin()
         await actor.left.wait()
     finally:
         actor.leave(Leaving.HANDED_OVER)
@@ -38,18 +41,49 @@ async def live(actor: Actor, drop: asyncio.Event) -> Leaving:
     return actor.leaving
 
 
-async def _stay(actor: Actor) -> None:
-    if not await load(actor):
-        return
-    working: list[asyncio.Task[None]] = []
-    if not actor.cancelling.is_set():
-        if "run" in actor.hooks and not actor.history.run_returned:
-            actor.running = True
-            working.append(_begin(actor, run_all(actor)))
-        working.append(_begin(actor, Attendant(actor).run()))
-    _begin(actor, _end_when_cancelled(actor, working))
-    if actor.late_s is not None:
-        _begin(actor, _end_when_late(actor, actor.late_s))
+class _Life:
+    """What runs for a transaction: each part is begun when there is something for it to do."""
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._working: list[asyncio.Task[None]] = []
+        self._ending = False
+
+    async def begin(self) -> None:
+        if self._actor.grant.loaded is not None:
+            await _watched(self._actor, self._stay())
+        else:
+            _begin(self._actor, self._stay())
+
+    async def _stay(self) -> None:
+        actor = self._actor
+        if not await load(actor):
+            return
+        actor.on_cancelling = self._end_when_cancelled
+        if actor.cancelling:
+            self._end_when_cancelled()
+        else:
+            runs = "run" in actor.hooks and not actor.history.run_returned
+            if runs:
+                actor.running = True
+                self._working.append(_begin(actor, run_all(actor)))
+            actor.on_look = self._attend
+            if not runs or actor.look.is_set():
+                self._attend()
+        if actor.late_s is not None:
+            _begin(actor, _end_when_late(actor, actor.late_s))
+
+    def _attend(self) -> None:
+        """Look after its inbox and its connections from now on, and decide when it is to sleep."""
+        actor = self._actor
+        if not actor.attended and not self._ending and not actor.closing:
+            actor.attended = True
+            self._working.append(_begin(actor, Attendant(actor).run()))
+
+    def _end_when_cancelled(self) -> None:
+        if not self._ending and not self._actor.closing:
+            self._ending = True
+            _begin(self._actor, _end_cancelled(self._actor, self._working))
 
 
 def _begin(actor: Actor, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -76,9 +110,8 @@ async def _watched(actor: Actor, work: Coroutine[Any, Any, None]) -> None:
         actor.leave(Leaving.RESTING, 1.0)
 
 
-async def _end_when_cancelled(actor: Actor, working: list[asyncio.Task[None]]) -> None:
+async def _end_cancelled(actor: Actor, working: list[asyncio.Task[None]]) -> None:
     """End a cancelled transaction once the running turn is committed; one that takes too long is rolled back."""
-    await actor.cancelling.wait()
     taken = await actor.take_within(actor.around.cancel_grace_s)
     if "on_cancel" in actor.hooks:
         if taken:
@@ -140,7 +173,10 @@ async def _take_down(actor: Actor, drop: asyncio.Event) -> None:
     tasks = tuple(actor.tasks)
     for task in tasks:
         task.cancel()
-    if tasks:
+    for _ in range(_PASSES):
+        if actor.tasks:
+            await asyncio.sleep(0)
+    if actor.tasks:
         timeout = None if actor.patient else _UNWIND_S
         await _any_of(asyncio.gather(*tasks, return_exceptions=True), drop, timeout)
     if hasattr(actor, "history"):

@@ -22,7 +22,9 @@ async def load(actor: Actor) -> bool:
     """Rebuild the State; False where there is nothing to run."""
     store, grant = actor.around.store, actor.grant
     asked_s = now_s()
-    loaded = await persist(lambda: store.load(grant.tx, grant.epoch))
+    loaded: t.Loaded | t.Fenced | t.Vanished | None = grant.loaded
+    if loaded is None:
+        loaded = await persist(lambda: store.load(grant.tx, grant.epoch))
     if not isinstance(loaded, t.Loaded):
         actor.leave(Leaving.GONE)
         return False

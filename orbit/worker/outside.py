@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
+from weakref import WeakKeyDictionary
 
 
 class Outside:
-    """Counts what threads and processes do for this process's loops. Whoever waits for the loop isn't counted."""
+    """Counts what threads and processes do for one loop. Whoever waits for the loop isn't counted.
+
+    Told in the loop's own thread.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._count = 0
 
     @property
@@ -17,12 +20,15 @@ class Outside:
         return self._count > 0
 
     def begin(self) -> None:
-        with self._lock:
-            self._count += 1
+        self._count += 1
 
     def end(self) -> None:
-        with self._lock:
-            self._count -= 1
+        self._count -= 1
 
 
-OUTSIDE = Outside()
+_outside: WeakKeyDictionary[asyncio.AbstractEventLoop, Outside] = WeakKeyDictionary()
+
+
+def outside(loop: asyncio.AbstractEventLoop | None = None) -> Outside:
+    """That of a loop, or of the one that runs here. A thread that outlives its loop delays no other."""
+    return _outside.setdefault(loop or asyncio.get_running_loop(), Outside())

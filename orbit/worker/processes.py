@@ -20,7 +20,7 @@ from typing import Any
 
 from orbit.errors import OrbitError, UsageError
 from orbit.state import CurrentStep, SyncCurrentStep, enter_step
-from orbit.worker.outside import OUTSIDE
+from orbit.worker.outside import outside
 
 _STOP_S = 1.0
 _SPAWN = multiprocessing.get_context("spawn")
@@ -68,7 +68,7 @@ class Processes:
         """
         packed = _pickled(job)
         async with self._room:
-            OUTSIDE.begin()
+            outside().begin()
             try:
                 host = await self._take()
                 try:
@@ -77,7 +77,7 @@ class Processes:
                 finally:
                     self._give(host)
             finally:
-                OUTSIDE.end()
+                outside().end()
 
     async def close(self) -> None:
         """End all, also those that are busy."""
@@ -162,13 +162,13 @@ class _Host:
             kind, value = said
             if kind == "update":
                 answer: BaseException | None = None
-                OUTSIDE.end()  # the process waits for us
+                outside().end()  # the process waits for us
                 try:
                     await send(value)
                 except Exception as error:  # the function's to handle
                     answer = error
                 finally:
-                    OUTSIDE.begin()
+                    outside().begin()
                 self._ours.send_bytes(pickle.dumps(answer))
                 continue
             self.busy = False

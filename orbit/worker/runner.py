@@ -57,9 +57,9 @@ async def _attempt(actor: Actor) -> None:
     except LeaveRun as leave:
         _leave(actor, leave)
     except BaseException as error:
-        actor.roll_back()
         if actor.closing:
             return
+        actor.roll_back()
         if isinstance(error, asyncio.CancelledError) and _cancelled_from_outside():
             raise
         pause_s = await _failed(actor, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import structlog
@@ -25,6 +25,9 @@ from orbit.worker.settling import BROKEN, Backoff
 from orbit.worker.surroundings import Leaving, Surroundings
 
 log = structlog.get_logger("orbit.worker")
+
+EARLY = 1_000
+"""So many nudges are kept of transactions whose claim's answer may still be on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class Slots:
         self._lending = lending
         self._told_to_drain = asyncio.Event()
         self._lent: set[asyncio.Task[None]] = set()
+        self._hurried = False
+        self._early: dict[TxId, str] = {}
         self._around = around
         self._states = states
         self._concurrency = concurrency
@@ -75,6 +80,8 @@ class Slots:
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._drop = asyncio.Event()
+        around.metrics.running.set_function(lambda: len(self._tasks))
+        around.metrics.room.set_function(lambda: self.room)
 
     @property
     def room(self) -> int:
@@ -82,10 +89,10 @@ class Slots:
 
     def grant(self, grant: t.Grant, asked_s: float) -> None:
         """Run a transaction that was claimed."""
-        self._around.metrics.claimed.labels(str(grant.crashed).lower()).inc()
+        self._around.metrics.claimed["true" if grant.crashed else "false"].inc()
         if self._lending is not None and grant.crashes >= self._around.crashes.alone:
             deadline_s = asked_s + self._around.lease_s
-            loan = Loan(self._lending.worker, grant, deadline_s, self._lending.settings)
+            loan = Loan(self._lending.worker, replace(grant, loaded=None), deadline_s, self._lending.settings)
             work = lend(self._lending.command, loan, self._told_to_drain, self._lending.drain_s)
             task = self._take(work)
             self._lent.add(task)
@@ -99,18 +106,25 @@ class Slots:
         self._renewer.add(lease)
         if self._draining:
             actor.unload()
+        early = self._early.pop(grant.tx, None)
+        if early is not None:
+            self.nudge(t.OwnerNudge(grant.tx, early))
+        if self._hurried:
+            actor.hurry()
         self._take(self._hold(actor))
 
     def _take(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._free)
-        self._count()
         return task
 
     def nudge(self, nudge: t.OwnerNudge) -> None:
         actor = self._actors.get(nudge.tx)
         if actor is None:
+            self._early[nudge.tx] = nudge.why
+            if len(self._early) > EARLY:
+                del self._early[next(iter(self._early))]
             return
         if nudge.why == "cancel":
             actor.note_cancel()
@@ -133,8 +147,10 @@ class Slots:
 
     def hurry(self) -> None:
         """Others wait for room: let those that have nothing to do go at once."""
-        for actor in self._actors.values():
-            actor.hurry()
+        if not self._hurried:
+            self._hurried = True
+            for actor in self._actors.values():
+                actor.hurry()
 
     def watch(self) -> None:
         """Name the code that holds a turn for long: nothing else of its transaction runs meanwhile."""
@@ -190,7 +206,7 @@ class Slots:
             leaving = Leaving.RESTING
             actor.rest_s = 1.0
         finally:
-            self._around.metrics.released.labels(leaving.value).inc()
+            self._around.metrics.released[leaving.value].inc()
             try:
                 await self._release(actor, leaving)
                 if leaving not in (Leaving.HANDED_OVER, Leaving.WAITING):
@@ -198,11 +214,14 @@ class Slots:
             finally:
                 self._forget(actor)
                 actor.released.set()
-        await asyncio.gather(*actor.tasks, return_exceptions=True)
+        if actor.tasks:
+            await asyncio.gather(*actor.tasks, return_exceptions=True)
         await actor.threads.none.wait()
 
     async def _give_back(self, actor: Actor) -> None:
         """The permit, to those who wait for it; where Redis doesn't answer it runs out by itself."""
+        if actor.permit is None:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._around.lease_s):
                 await give_back(actor)
@@ -239,9 +258,5 @@ class Slots:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a transaction's task failed", exc_info=task.exception())
-        self._count()
+        self._hurried = False
         self._on_room()
-
-    def _count(self) -> None:
-        self._around.metrics.running.set(len(self._tasks))
-        self._around.metrics.room.set(self.room)

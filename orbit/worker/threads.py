@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from orbit.errors import UsageError
 from orbit.state import Unloaded
-from orbit.worker.outside import OUTSIDE
+from orbit.worker.outside import outside
 
 T = TypeVar("T")
 
@@ -62,6 +62,7 @@ class ThreadedCall:
         self._threads = threads
         self._name = name
         self._loop = asyncio.get_running_loop()
+        self._outside = outside()
         self._requests: asyncio.Queue[_Request | _Over] = asyncio.Queue()
         self._ident: int | None = None
         self._closed = False
@@ -77,7 +78,7 @@ class ThreadedCall:
         work = (self._work, fn, args, kwargs)
         thread = threading.Thread(target=context.run, args=work, name=self._name, daemon=True)
         self._threads.began()
-        OUTSIDE.begin()
+        self._outside.begin()
         thread.start()
         cancelled: asyncio.CancelledError | None = None
         while True:
@@ -100,7 +101,7 @@ class ThreadedCall:
 
     def _refuse(self, request: _Request) -> None:
         self._interrupted = True
-        OUTSIDE.begin()
+        self._outside.begin()
         request.reply.set_exception(Unloaded("this worker no longer runs the transaction"))
 
     def _refuse_rest(self) -> None:
@@ -119,10 +120,10 @@ class ThreadedCall:
             self._refuse(request)
             raise
         except BaseException as error:  # the thread's to handle
-            OUTSIDE.begin()
+            self._outside.begin()
             request.reply.set_exception(error)
         else:
-            OUTSIDE.begin()
+            self._outside.begin()
             request.reply.set_result(value)
 
     # ---- in the thread
@@ -138,7 +139,7 @@ class ThreadedCall:
             self._loop.call_soon_threadsafe(self._end, over)
 
     def _end(self, over: _Over) -> None:
-        OUTSIDE.end()
+        self._outside.end()
         self._threads.ended()
         self._requests.put_nowait(over)
 
@@ -152,7 +153,7 @@ class ThreadedCall:
         return reply.result()
 
     def _post(self, request: _Request) -> None:
-        OUTSIDE.end()  # from now on the thread waits for the loop
+        self._outside.end()  # from now on the thread waits for the loop
         if self._closed:
             self._refuse(request)
         else:

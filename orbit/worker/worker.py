@@ -234,7 +234,7 @@ class Worker:
             self._claimer.want(partition)
 
     def _on_room(self) -> None:
-        self._claimer.pump()
+        self._claimer.pump_soon()
         if self._full and self._slots.room > 0:
             self._beat_now.set()
 

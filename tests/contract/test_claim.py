@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orbit.protocol.ids import TxId
@@ -139,3 +141,25 @@ async def test_how_many_wait_for_a_worker(house: House) -> None:
     await house.claim_one(first)
     assert (await house.store.ready_counts({SPEC}))[SPEC] < 2
     assert await house.store.ready_counts([]) == {}
+
+
+async def test_a_claim_brings_along_what_load_would_say(house: House) -> None:
+    tx = await house.begin(fields=b'{"n":7}')
+    grant = await house.claim_one(tx)
+    loaded = await house.loaded(grant)
+    assert grant.loaded is not None
+    assert replace(grant.loaded, elapsed_ms=0) == replace(loaded, elapsed_ms=0)
+    assert grant.quiet
+    await house.write(grant, 0, b"u")
+    await house.send(tx, 1)
+    await house.store.release(tx, grant.epoch, 1, None, idle=False)
+    again = await house.claim_one(tx)
+    assert again.loaded is not None
+    assert (again.loaded.number, again.quiet) == (1, False)
+
+
+@covers("lib/loading", "too large")
+async def test_a_large_one_is_loaded_by_itself(house: House) -> None:
+    grant = await house.claim_one(await house.begin(fields=b"x" * 100_000))
+    assert grant.loaded is None
+    assert (await house.loaded(grant)).snapshot.fields == b"x" * 100_000

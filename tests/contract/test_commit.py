@@ -301,7 +301,7 @@ async def test_a_barred_session_has_no_place_and_no_changes(house: House) -> Non
 # ---- leases
 
 
-@covers("commit", "lease")
+@covers("commit", "lease", "held for longer")
 async def test_a_commit_extends_the_lease(house: House) -> None:
     grant = await house.run()
     before = await house.due_members(grant.tx)

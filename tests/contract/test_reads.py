@@ -182,6 +182,19 @@ async def test_inbox_ids_are_never_used_again(house: House) -> None:
 # ---- load
 
 
+@covers("lib/loading", "committed before")
+async def test_what_was_committed_is_loaded(house: House) -> None:
+    grant = await house.run()
+    fresh = await house.store.load(grant.tx, grant.epoch)
+    assert isinstance(fresh, t.Loaded)
+    assert (fresh.names, fresh.children, fresh.view_head) == ({}, (), None)
+    await house.commit(grant, names=(("a", b"1"),), view=b"v", outbox=(("s/a-child-of-this/key", b"start"),))
+    loaded = await house.store.load(grant.tx, grant.epoch)
+    assert isinstance(loaded, t.Loaded)
+    assert (loaded.names, loaded.children) == ({"a": b"1"}, ("s/a-child-of-this/key",))
+    assert loaded.view_head == loaded.head
+
+
 @covers("load", "vanished", "fenced", "loaded")
 async def test_only_the_holder_loads(house: House) -> None:
     grant = await house.run()

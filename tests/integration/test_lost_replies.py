@@ -77,7 +77,7 @@ async def test_a_commit_whose_reply_is_lost_is_done_once_and_run_goes_on(
     third = [commit for commit in tap.commits if commit.entries and b"number-3" in commit.entries[0].data]  # type: ignore[union-attr]
     assert len(third) == 2
     assert third[0] == third[1]
-    assert house.metrics.commits.labels("repeated")._value.get() == 1
+    assert house.metrics.commits["repeated"]._value.get() == 1
 
 
 async def test_an_end_whose_reply_is_lost_is_done_once(

@@ -24,6 +24,8 @@ from orbit.testing import (
     replay_snapshots,
     run,
 )
+from orbit.testing.clock import run_virtual
+from orbit.worker.threads import ThreadedCall, Threads
 
 DAY_S = 86_400.0
 LISTED = {"default_factory": list}
@@ -70,6 +72,23 @@ def test_a_day_passes_in_a_moment() -> None:
     began = time.monotonic()
     assert run(scenario, Order) >= DAY_S
     assert time.monotonic() - began < 30
+
+
+def test_a_thread_left_by_another_loop_holds_no_clock() -> None:
+    """Its loop ended first; it can't say any more that it is done."""
+    release = threading.Event()
+
+    async def leave() -> None:
+        call = asyncio.ensure_future(ThreadedCall(Threads(), "left alone").run(lambda: True, release.wait))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+
+    asyncio.run(leave())
+    try:
+        asyncio.run(asyncio.wait_for(asyncio.to_thread(run_virtual, lambda: asyncio.sleep(DAY_S)), 60))
+    finally:
+        release.set()
 
 
 def test_one_that_is_right_is_found_right() -> None:
@@ -408,9 +427,7 @@ def test_those_that_can_not_be_are_named() -> None:
     with pytest.raises(SnapshotsUnreadable) as raised:
         replay_snapshots(lines, Migrating, Room)
     said = str(raised.value).splitlines()
-    found = (
-        "no such State any more", "code is of version 2", "KeyError: 'count'", "total: Input should be", "version 1"
-    )  # fmt: skip
+    found = ("no such State", "code is of version 2", "KeyError: 'count'", "total: Input should be", "version 1")
     for line, text in zip(said[1:], found, strict=True):
         assert text in line
 

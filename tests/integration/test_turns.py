@@ -425,7 +425,7 @@ async def test_after_a_refused_commit_the_actor_is_dropped_and_the_transaction_g
     assert await stay.leaving() is Leaving.HANDED_OVER
     await stay.release()
     await second.leaving()
-    fenced = house.metrics.commits.labels("fenced")._value.get()
+    fenced = house.metrics.commits["fenced"]._value.get()
     assert fenced == 1
     assert await house.updates(tx) == ["one", "two", "one", "two"]
     assert (await house.end(tx))[0] == "finished"
@@ -443,7 +443,7 @@ async def test_a_message_that_redis_lost_after_it_was_read_rewinds_the_actor(hou
     await house.send(tx, 1)
     stay = await house.claim(Failing, tx, tap)
     assert await stay.leaving() is Leaving.HANDED_OVER
-    assert house.metrics.commits.labels("rewound")._value.get() == 1
+    assert house.metrics.commits["rewound"]._value.get() == 1
     await stay.release()
     assert (await house.store.get(tx)).status == "pending"  # type: ignore[union-attr]
     await house.send(tx, 4)

@@ -15,6 +15,7 @@ from orbit.worker.lease import now_s
 from orbit.worker.surroundings import CrashLimits, Leaving
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
+from tests.support.waiting import soon
 
 # ---- how run ends
 
@@ -114,7 +115,7 @@ async def test_cancel_waits_for_the_running_turns_commit(house: House, probe: Pr
     await probe.there.wait()
     await house.store.cancel(tx, "enough")
     stay.actor.nudge()
-    await stay.actor.cancelling.wait()
+    await soon(lambda: stay.actor.cancelling)
     probe.go.set()
     assert await stay.leaving() is Leaving.ENDED
     assert await house.updates(tx) == ["held"]

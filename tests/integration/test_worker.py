@@ -23,6 +23,7 @@ from orbit.worker.worker import WorkerError, run_worker
 from tests.integration.fleet import Fleet, status, until
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
+from tests.support.waiting import soon
 
 
 class Numbers(Probed, stays_open=False):
@@ -67,7 +68,7 @@ async def test_an_idle_transaction_costs_no_memory_and_wakes_on_a_message(house:
     tx = await house.start(Chat)
     for n in range(3):
         await until(house.store, tx, status("idle"))
-        assert worker.metrics.running._value.get() == 0
+        await soon(lambda: worker.metrics.registry.get_sample_value("orbit_worker_transactions") == 0)
         await house.send(tx, n)
         await until(house.store, tx, lambda found, n=n: found.number > n)  # type: ignore[misc]
     assert await house.updates(tx) == [[1, 0], [2, 1], [3, 2]]
@@ -87,7 +88,7 @@ async def test_no_more_than_the_concurrency_run_and_the_rest_follows(house: Hous
             await until(house.store, tx, status("cancelled"))
             done.add(tx)
     assert done == set(started)
-    assert worker.metrics.claimed.labels("false")._value.get() == 8
+    assert worker.metrics.claimed["false"]._value.get() == 8
 
 
 async def test_each_transaction_goes_to_one_of_several_workers(house: House, fleet: Fleet) -> None:
@@ -95,7 +96,7 @@ async def test_each_transaction_goes_to_one_of_several_workers(house: House, fle
     started = [await house.start(Numbers) for _ in range(60)]
     for tx in started:
         await until(house.store, tx, status("finished"))
-    claims = [worker.metrics.claimed.labels("false")._value.get() for worker in workers]
+    claims = [worker.metrics.claimed["false"]._value.get() for worker in workers]
     assert sum(claims) == 60
     assert all(claims)
 
@@ -142,7 +143,7 @@ async def test_a_lost_workers_transaction_is_taken_over_after_its_lease(house: H
     assert await house.store.claim(partition, "lost", [spec_of(Numbers)], 1, 300, "request")
     worker = await fleet.worker(Numbers)
     await until(house.store, tx, status("finished"))
-    assert worker.metrics.claimed.labels("true")._value.get() == 1
+    assert worker.metrics.claimed["true"]._value.get() == 1
 
 
 class Blocking(Probed):

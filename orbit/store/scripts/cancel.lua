@@ -6,7 +6,7 @@
 --
 -- include: clock, wake, log, timers, outbox, ending
 local tx, part, id = KEYS[1], KEYS[2], ARGV[1]
-local m = read_meta(tx, 'cancel', 'started', 'epoch', 'number', 'head', 'retain')
+local m = read_meta(tx, 'cancel', 'started', 'epoch', 'number', 'head', 'retain', 'parent')
 if not m then
   return { 'missing' } -- branch: missing
 end
@@ -20,7 +20,7 @@ end
 redis.call('HSET', tx, 'cancel', ARGV[2])
 if not m.started then
   local epoch, number = next_epoch(m.epoch, ARGV[3]), int(tonumber(m.number) + 1) -- branch: never ran
-  local head = finish(tx, part, id, seq_of(m.head), epoch, m.retain,
+  local head = finish(tx, part, id, seq_of(m.head), epoch, m.retain, m.parent,
     { status = 'cancelled', result = '', error_type = '', error_message = '', trace = '' })
   redis.call('HSET', tx, 'number', number, 'writer', epoch)
   if redis.call('EXISTS', tx .. ':outbox') == 1 then

@@ -1,17 +1,20 @@
 -- claim: hands the most urgent ready transactions to a worker: a lease and a new epoch each.
 --
--- KEYS 1 the partition (suffixes `:claims:<worker>:<request>` and those of lib/wake), 2 the prefix of its transactions (suffix `:<id>`)
--- ARGV 1 worker  2 request  3 lease ms  4 at most so many  5 three digits  6.. queue, state, version of each thing that it can run
--- Answers: a list of id, epoch, number, queue, state, version, '1' where the lease before ran out, else '', and how many
---          crashes there were without progress since
+-- KEYS 1 the partition (suffixes `:claims:<worker>:<request>` and those of lib/wake), 2 the prefix of its transactions (suffix `:<id>`,
+--        then those of lib/loading)
+-- ARGV 1 worker  2 request  3 lease ms  4 at most so many  5 three digits  6 load what takes so many bytes at most
+--      7.. queue, state, version of each thing that it can run
+-- Answers: a list of id, epoch, number, queue, state, version, '1' where the lease before ran out, else '', how many
+--          crashes there were without progress since, what lib/loading says of it or nil, '1' where something waits for it
 --
--- include: clock, wake
+-- include: clock, wake, timers, loading
 local part, worker, lease, room = KEYS[1], ARGV[1], now + tonumber(ARGV[3]), tonumber(ARGV[4])
 local request = part .. ':claims:' .. worker .. ':' .. ARGV[2]
 
-local function hold(tx, id)
-  redis.call('HSET', tx, 'lease', int(lease))
-  due_at(part, 'l:' .. id, lease)
+local function whole(grant, tx)
+  due_at(part, 'l:' .. grant[1], lease)
+  grant[9], grant[10] = loaded(tx, tonumber(ARGV[6])), waits(tx) and '1' or ''
+  return grant
 end
 
 local before = redis.call('GET', request)
@@ -25,17 +28,17 @@ if before then
     local tx = KEYS[2] .. ':' .. grant[1]
     local m = read_meta(tx, 'epoch')
     if m and m.epoch == grant[2] and m.status == 'running' then
-      hold(tx, grant[1]) -- branch: repeated and still held
-      grants[#grants + 1] = grant
+      redis.call('HSET', tx, 'lease', int(lease)) -- branch: repeated and still held
+      grants[#grants + 1] = whole(grant, tx)
     end
   end
   return grants
 end
 
 -- One from each set in turn, so that a crowded one doesn't starve the others; which begins changes with the digits.
-local sets, wanted = {}, (#ARGV - 5) / 3
+local sets, wanted = {}, (#ARGV - 6) / 3
 for i = 0, wanted - 1 do
-  local at = 6 + 3 * ((i + tonumber(ARGV[5])) % wanted)
+  local at = 7 + 3 * ((i + tonumber(ARGV[5])) % wanted)
   sets[i + 1] = redis.call('ZRANGE', ready_key(part, ARGV[at], ARGV[at + 1], ARGV[at + 2]), 0, room - 1)
 end
 local candidates = {}
@@ -56,24 +59,19 @@ for _, id in ipairs(candidates) do
     stale[#stale + 1] = id -- branch: stale
   else
     local epoch, crashed, crashes = next_epoch(m.epoch, ARGV[5]), m.lease and '1' or '', m.crashes
-    redis.call('HSET', tx, 'status', 'running', 'epoch', epoch, 'owner', worker)
-    redis.call('HDEL', tx, 'waits')
-    hold(tx, id)
     if crashed == '1' then
       crashes = int(tonumber(m.crashes) + 1) -- branch: crashed
-      redis.call('HSET', tx, 'crashes', crashes)
     end
-    if not m.started then
-      redis.call('HSET', tx, 'started', int(now))
-    end
+    redis.call('HSET', tx, 'status', 'running', 'epoch', epoch, 'owner', worker, 'lease', int(lease), 'crashes', crashes,
+      'started', m.started or int(now))
     redis.call('ZREM', ready_key(part, m.queue, m.state, m.version), id)
     local grant = { id, epoch, m.number, m.queue, m.state, m.version, crashed, crashes }
-    grants[#grants + 1] = grant -- branch: granted
-    lines[#lines + 1] = table.concat(grant, ' ')
+    lines[#lines + 1] = table.concat(grant, ' ') -- branch: granted
+    grants[#grants + 1] = whole(grant, tx)
   end
 end
 for _, id in ipairs(stale) do
-  for i = 6, #ARGV, 3 do
+  for i = 7, #ARGV, 3 do
     redis.call('ZREM', ready_key(part, ARGV[i], ARGV[i + 1], ARGV[i + 2]), id)
   end
 end

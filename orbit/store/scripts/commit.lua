@@ -14,7 +14,7 @@
 -- include: clock, wake, log, timers, outbox, sessions, ending
 local tx, part, id, epoch, expected = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
 local m = read_meta(tx, 'epoch', 'writer', 'number', 'head', 'cancel', 'lease', 'hooks', 'keep', 'retain',
-  'snapped', 'viewed', 'trimmed')
+  'snapped', 'viewed', 'trimmed', 'parent')
 if not m then
   return { 'vanished' } -- branch: vanished
 end
@@ -68,34 +68,58 @@ for _, i in ipairs(consumed) do
   end
 end
 
--- All is checked. From here on it writes, and the first write is one that needs memory: a full server refuses it whole.
-local head, seq, base = m.head, seq_of(m.head), m.viewed or m.snapped
-redis.call('HSET', tx, 'number', number, 'writer', epoch)
-for _, i in ipairs(entries) do
-  seq = seq + 1
-  head = int(seq) .. '-' .. epoch
-  write_entry(tx, head, ARGV[i], {
-    s = ARGV[i + 1], m = ARGV[i + 2], c = ARGV[i + 3], t = ARGV[i + 4], d = ARGV[i + 5],
-  })
-end
-if redis.call('ZREM', ready_key(part, m.queue, m.state, m.version), id) == 1 then
-  due_at(part, 'l:' .. id, tonumber(m.lease)) -- branch: taken back
-end
-local fields = { 'head', head }
+local before = seq_of(m.head)
+local seq, base = before + #entries, m.viewed or m.snapped
+local head = #entries > 0 and int(seq) .. '-' .. epoch or m.head
+local fields = { 'number', number, 'writer', epoch, 'head', head }
 local function set(name, value)
   fields[#fields + 1] = name
   fields[#fields + 1] = value
 end
 if ARGV[7] ~= '' then
-  redis.call('XADD', tx .. ':snap', 'MAXLEN', ARGV[5], number .. '-' .. epoch, 'v', ARGV[8], 'f', ARGV[7], 'h', head) -- branch: snapshot
   set('version', ARGV[8])
   set('snapped', int(seq))
   base = m.viewed or seq
 end
 if ARGV[9] ~= '' then
-  redis.call('HSET', tx .. ':view', 'head', head, 'data', ARGV[9]) -- branch: view
   set('viewed', int(seq))
   base = seq
+end
+if ARGV[10] == '1' then
+  set('attempts', '0') -- branch: progressed
+  set('crashes', '0')
+end
+for name, i in pairs({ attempts = 11, returned = 12, passes = 13 }) do
+  if ARGV[i] ~= '' then
+    set(name, ARGV[i]) -- branch: counted
+  end
+end
+if ARGV[14] ~= '' then
+  set('note', string.sub(ARGV[14], 2)) -- branch: noted
+end
+local lease = tonumber(m.lease)
+if ARGV[4] ~= '0' then
+  lease = now + tonumber(ARGV[4]) -- branch: lease
+  set('lease', int(lease))
+end
+
+-- All is checked. From here on it writes, and the first write is one that needs memory: a full server refuses it whole.
+redis.call('HSET', tx, unpack(fields))
+for n, i in ipairs(entries) do
+  write_entry(tx, int(before + n) .. '-' .. epoch, ARGV[i], {
+    s = ARGV[i + 1], m = ARGV[i + 2], c = ARGV[i + 3], t = ARGV[i + 4], d = ARGV[i + 5],
+  })
+end
+if tonumber(m.lease) <= now and redis.call('ZREM', ready_key(part, m.queue, m.state, m.version), id) == 1 then
+  due_at(part, 'l:' .. id, lease) -- branch: taken back
+elseif ARGV[4] ~= '0' then
+  due_at(part, 'l:' .. id, lease) -- branch: held for longer
+end
+if ARGV[7] ~= '' then
+  redis.call('XADD', tx .. ':snap', 'MAXLEN', ARGV[5], number .. '-' .. epoch, 'v', ARGV[8], 'f', ARGV[7], 'h', head) -- branch: snapshot
+end
+if ARGV[9] ~= '' then
+  redis.call('HSET', tx .. ':view', 'head', head, 'data', ARGV[9]) -- branch: view
 end
 for _, i in ipairs(names) do
   redis.call('HSET', tx .. ':names', ARGV[i], ARGV[i + 1]) -- branch: named
@@ -164,25 +188,6 @@ for _, i in ipairs(barred) do
   redis.call('ZREM', tx .. ':seen', public)
 end
 
-if ARGV[10] == '1' then
-  set('attempts', '0') -- branch: progressed
-  set('crashes', '0')
-end
-for name, i in pairs({ attempts = 11, returned = 12, passes = 13 }) do
-  if ARGV[i] ~= '' then
-    set(name, ARGV[i]) -- branch: counted
-  end
-end
-if ARGV[14] ~= '' then
-  set('note', string.sub(ARGV[14], 2)) -- branch: noted
-end
-if ARGV[4] ~= '0' then
-  local lease = now + tonumber(ARGV[4])
-  set('lease', int(lease)) -- branch: lease
-  due_at(part, 'l:' .. id, lease)
-end
-redis.call('HSET', tx, unpack(fields))
-
 local status = 'running'
 if ARGV[15] ~= '' then
   local over = { status = ARGV[15], result = ARGV[16], error_type = ARGV[17], error_message = ARGV[18], trace = ARGV[19] }
@@ -190,7 +195,7 @@ if ARGV[15] ~= '' then
     over = { status = 'cancelled', result = '', error_type = '', error_message = '', trace = ARGV[19] } -- branch: cancelled
   end
   status = over.status
-  head = finish(tx, part, id, seq, next_epoch(epoch, string.sub(epoch, -3)), m.retain, over) -- branch: ended
+  head = finish(tx, part, id, seq, next_epoch(epoch, string.sub(epoch, -3)), m.retain, m.parent, over) -- branch: ended
   seq = seq_of(head)
 end
 local trimmed = trim(tx, seq, tonumber(m.keep), tonumber(base))
@@ -199,4 +204,4 @@ if trimmed then
 end
 redis.call('ZADD', part .. ':recent', int(now), id)
 publish(tx, number, epoch, m.number, m.head, head, status)
-return { 'done', number, head, m.cancel, redis.call('XLEN', tx .. ':inbox') } -- branch: done
+return { 'done', number, head, m.cancel, status == 'running' and redis.call('XLEN', tx .. ':inbox') or 0 } -- branch: done

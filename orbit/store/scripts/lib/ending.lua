@@ -26,7 +26,7 @@ local function refuse_unread(tx, seq, epoch)
   return seq
 end
 
-local function finish(tx, part, id, seq, epoch, retain, over)
+local function finish(tx, part, id, seq, epoch, retain, parent, over)
   seq = refuse_unread(tx, seq, epoch)
   local head = int(seq + 1) .. '-' .. epoch
   write_entry(tx, head, 'e', {
@@ -51,7 +51,6 @@ local function finish(tx, part, id, seq, epoch, retain, over)
       deliver_by(part, id, now + LATE_MS) -- branch: children that may not be started yet
     end
   end
-  local parent = redis.call('HGET', tx, 'parent')
   if parent then
     redis.call('HSET', tx .. ':outbox', 'e', parent) -- branch: parent to tell
     deliver_by(part, id, now + LATE_MS)
