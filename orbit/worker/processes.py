@@ -83,7 +83,11 @@ class Processes:
         """End all, also those that are busy."""
         for host in self._all:
             host.kill()
-        await asyncio.gather(*(host.ended.wait() for host in self._all))
+        outside().begin()
+        try:
+            await asyncio.gather(*(host.ended.wait() for host in self._all))
+        finally:
+            outside().end()
         self._all.clear()
         self._idle.clear()
 

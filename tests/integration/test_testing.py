@@ -350,6 +350,22 @@ def test_threads_and_processes_work_in_real_time_while_the_clock_stands_still() 
     assert run(scenario, Threaded) == [[os.getpid(), 3], True]
 
 
+class Processed(State):
+    async def run(self) -> None:
+        await self.transaction.step("process", plain, 1, in_process=True)
+        await self.transaction.sleep("long", 3600)
+
+
+def test_the_clock_stands_still_while_the_processes_of_a_lost_worker_end() -> None:
+    async def scenario(bench: Bench) -> float:
+        job = await bench.start(Processed())
+        await job.until_idle()
+        await bench.crash()
+        return bench.now_s
+
+    assert run(scenario, Processed) < 60
+
+
 class Endless(State):
     async def run(self) -> None:
         await self.transaction.wait_message("never")
