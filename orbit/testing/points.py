@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orbit.errors import OutcomeUnknown
+from orbit.state import Unloaded
 from orbit.store import types as t
 from orbit.store.store import Store
 
@@ -54,6 +55,8 @@ class Process:
         """Let go of the code that was stopped for ever; its `finally` runs now, unseen."""
         for coroutine in self._abandoned:
             try:
+                # `close` would leave an async generator that it waits in as it is, for ever running.
+                coroutine.throw(Unloaded("the process is dead"))
                 coroutine.close()
             except BaseException:  # it is the code of a process that is long dead
                 continue

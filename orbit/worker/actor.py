@@ -173,6 +173,8 @@ class Actor:
                 await self._lock.acquire()
                 break
             except asyncio.CancelledError as error:
+                if self._abandoned:  # nobody gives it away any more
+                    raise
                 cancelled = error
         while self.lease.lapsed and not self.closing:
             try:

@@ -90,6 +90,7 @@ def _begin(actor: Actor, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     task = asyncio.ensure_future(_watched(actor, work))
     actor.tasks.add(task)
     task.add_done_callback(actor.tasks.discard)
+    task.add_done_callback(lambda _: work.close())  # it may have been ended before it began
     return task
 
 

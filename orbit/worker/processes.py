@@ -83,7 +83,11 @@ class Processes:
         """End all, also those that are busy."""
         for host in self._all:
             host.kill()
-        await asyncio.gather(*(host.ended.wait() for host in self._all))
+        outside().begin()
+        try:
+            await asyncio.gather(*(host.ended.wait() for host in self._all))
+        finally:
+            outside().end()
         self._all.clear()
         self._idle.clear()
 
@@ -95,7 +99,14 @@ class Processes:
             self._all.discard(host)
         host = _Host()
         self._all.add(host)
-        await asyncio.to_thread(host.start)
+        starting = asyncio.ensure_future(asyncio.to_thread(host.start))
+        starting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            await asyncio.shield(starting)
+        except BaseException:  # it may be starting still: then it is ended as soon as it has
+            host.kill()
+            self._all.discard(host)
+            raise
         return host
 
     def _give(self, host: _Host) -> None:
@@ -112,6 +123,7 @@ class _Host:
     def __init__(self) -> None:
         self.ended = asyncio.Event()
         self.busy = False
+        self._unwanted = False
         self._loop = asyncio.get_running_loop()
         self._said: asyncio.Queue[tuple[str, Any] | None] = asyncio.Queue()
         self._ours, theirs = _SPAWN.Pipe()
@@ -125,13 +137,21 @@ class _Host:
 
     def start(self) -> None:
         """Blocks for a moment."""
-        self._process.start()
+        try:
+            self._process.start()
+        except BaseException:
+            self._loop.call_soon_threadsafe(self.ended.set)
+            raise
         assert self._theirs is not None
         self._theirs.close()  # else its end would not be noticed
         self._theirs = None
         self._reader.start()
+        if self._unwanted:
+            self._process.kill()
 
     def kill(self) -> None:
+        """End it; one that is starting, as soon as it has."""
+        self._unwanted = True
         if self._process.pid is not None:
             self._process.kill()
 

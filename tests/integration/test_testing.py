@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -198,6 +198,43 @@ def test_one_point_is_tried_again_alone() -> None:
         assert_crash_consistent(of(CountsBeforeStep), CountsBeforeStep, points=[3])
 
 
+# ---- what it can be tried on
+
+
+class Reads(State):
+    """Reads an async generator, and holds its turn meanwhile."""
+
+    n: int = 0
+    heard: bool = False
+
+    async def run(self) -> bool:
+        async for n in numbers(self.n):
+            self.n = n
+            await self.transaction.send_update(n)
+        return self.heard
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        self.heard = True
+
+
+async def numbers(after: int) -> AsyncIterator[int]:
+    for n in range(after + 1, 4):
+        await asyncio.sleep(1)
+        yield n
+
+
+def test_a_message_that_waits_for_its_turn_when_the_worker_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(bench: Bench) -> Any:
+        job = await bench.start(Reads())
+        await job.until_updates(1)
+        await job.send("hello")
+        return await job.result()
+
+    report = assert_crash_consistent(scenario, Reads)
+    assert report.outcome["returned"] is True
+    assert [record for record in caplog.records if record.name == "asyncio"] == [], "its generators are closed"
+
+
 # ---- what a bench can do
 
 
@@ -311,6 +348,22 @@ def test_threads_and_processes_work_in_real_time_while_the_clock_stands_still() 
         return result
 
     assert run(scenario, Threaded) == [[os.getpid(), 3], True]
+
+
+class Processed(State):
+    async def run(self) -> None:
+        await self.transaction.step("process", plain, 1, in_process=True)
+        await self.transaction.sleep("long", 3600)
+
+
+def test_the_clock_stands_still_while_the_processes_of_a_lost_worker_end() -> None:
+    async def scenario(bench: Bench) -> float:
+        job = await bench.start(Processed())
+        await job.until_idle()
+        await bench.crash()
+        return bench.now_s
+
+    assert run(scenario, Processed) < 60
 
 
 class Endless(State):

@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,81 +16,36 @@ import httpx
 import pytest
 
 from orbit import Broker, Client, SyncBroker
+from orbit.errors import BadRequest
+from orbit.testing import Bench, run
+from tests.support.pages import (
+    PATIENCE_S,
+    ROOT,
+    adapted,
+    as_module,
+    blocks,
+    lines_of,
+    run_block,
+    shell,
+    the_block,
+    unload,
+)
 from tests.support.processes import Process, Stage
 
 pytestmark = pytest.mark.system
-ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60.0
 README, CLIENTS, COMMANDS, HTTP = "README.md", "docs/clients.md", "docs/command-line.md", "docs/http.md"
 RUNNING, STATES, TOKENS = "docs/running.md", "docs/states.md", "docs/tokens.md"
 FRAMEWORKS = "docs/web-frameworks.md"
-# How many blocks of Python each page has. A block more is a test more; the last page's are run in a browser.
-SHOWN = {README: 1, CLIENTS: 3, RUNNING: 1, STATES: 4, TOKENS: 1, FRAMEWORKS: 3}
-STEPS = '''
-from orbit import State
-
-def pay(order: str) -> str:
-    return "receipt for " + order
-
-class Tools(State):
-    total: int = 2
-    n: int = 0
-    order: str = "7"
-    rows: int = 3
-    seen: list[int] = []
-
-    async def import_row(self, row: int) -> None:
-        self.seen.append(row)
-        await self.transaction.send_update({"row": row})
-
-    async def run(self) -> list[int]:
-'''
-
-
-def blocks(page: str, language: str = "python") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
-
-
-def adapted(code: str, **real: str) -> str:
-    """`code` with the addresses of this run: each must stand in it."""
-    for shown, has in real.items():
-        wanted = {"redis": "redis://localhost", "edge": "https://edge.example", "one": "http://edge-1:8000",
-                  "two": "http://edge-2:8000"}[shown]  # fmt: skip
-        assert wanted in code, code
-        code = code.replace(wanted, has)
-    return code
-
-
-async def run_block(code: str, **names: Any) -> dict[str, Any]:
-    """Run a block that awaits; returns its names."""
-    body = "async def block():\n" + textwrap.indent(code, "    ") + "\n    return locals()\n"
-    scope = dict(names)
-    exec(compile(body, "docs", "exec"), scope)
-    async with asyncio.timeout(PATIENCE_S):
-        made: dict[str, Any] = await scope["block"]()
-        return made
-
-
-async def shell(*commands: str, env: dict[str, str], folder: Path) -> str:
-    """What the commands printed, the docs' own `orbit` being this one. Raises where one fails."""
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    shown = await asyncio.create_subprocess_exec(
-        "bash", "-e", "-c", "\n".join(commands), cwd=folder, env=os.environ | {"PATH": path} | env,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            out, err = await shown.communicate()
-    finally:
-        if shown.returncode is None:
-            shown.kill()
-            await shown.wait()
-    assert shown.returncode == 0, err.decode()
-    return out.decode()
-
-
-def lines_of(block: str) -> list[str]:
-    return [line.partition("   #")[0].strip() for line in block.splitlines()]
+HOW_TO = "docs/how-to"
+# How many blocks of Python each page has. A block more is a test more: for those of docs/how-to in
+# tests/integration/test_examples_docs.py; the last page's are run in a browser.
+SHOWN = {
+    README: 1, CLIENTS: 3, RUNNING: 1, STATES: 5, TOKENS: 1, FRAMEWORKS: 3,
+    f"{HOW_TO}/cancelling.md": 1, f"{HOW_TO}/children.md": 1, f"{HOW_TO}/failures.md": 1,
+    f"{HOW_TO}/limits-and-queues.md": 2, f"{HOW_TO}/resources-and-middleware.md": 1, f"{HOW_TO}/schedules.md": 2,
+    f"{HOW_TO}/sleeps-and-timers.md": 2, f"{HOW_TO}/steps.md": 2, f"{HOW_TO}/testing.md": 4, f"{HOW_TO}/versions.md": 2,
+    f"{HOW_TO}/waiting-for-messages.md": 3,
+}  # fmt: skip
 
 
 async def fleet(stage: Stage, *apps: str) -> tuple[str, Process]:
@@ -106,7 +60,7 @@ async def fleet(stage: Stage, *apps: str) -> tuple[str, Process]:
 
 
 def test_each_block_of_python_is_run() -> None:
-    pages = [README, *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+    pages = [README, *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
     assert {page: count for page in pages if (count := len(blocks(page)))} == SHOWN
 
 
@@ -120,7 +74,7 @@ async def test_the_readme_s_first_state(stage: Stage) -> None:
 
 
 async def test_the_clients_of_the_page(stage: Stage) -> None:
-    counter, poll = blocks(README)[0], blocks(STATES)[0]
+    counter, poll = blocks(README)[0], the_block(STATES, "class Poll")
     redis, edge = await fleet(stage, counter, poll)
     other = await stage.edge(redis)
     asynchronous, synchronous, over_edges = blocks(CLIENTS)
@@ -143,7 +97,7 @@ async def test_the_clients_of_the_page(stage: Stage) -> None:
 
 
 async def test_the_commands_of_the_clients_page(stage: Stage) -> None:
-    counter, poll = blocks(README)[0], blocks(STATES)[0]
+    counter, poll = blocks(README)[0], the_block(STATES, "class Poll")
     redis, edge = await fleet(stage, counter, poll)
     start, tail, send, rest = lines_of(blocks(CLIENTS, "sh")[0])
     env = {"ORBIT_URL": edge.url}
@@ -188,7 +142,7 @@ async def test_the_commands_in_scripts(stage: Stage) -> None:
 
 async def test_curl(stage: Stage) -> None:
     has("bash", "curl", "jq")
-    _, edge = await fleet(stage, blocks(STATES)[0])
+    _, edge = await fleet(stage, the_block(STATES, "class Poll"))
     out = await shell(blocks(HTTP, "sh")[0], env={"EDGE": edge.url}, folder=stage.folder)
     *sent, cancelled, ended = [json.loads(line) for line in out.splitlines()]
     assert sent == [*({"duplicate": known} for known in (False, False, True)), *[{"yes": 1, "no": 0}] * 2]
@@ -196,10 +150,35 @@ async def test_curl(stage: Stage) -> None:
     assert ended == {"status": "cancelled"}
 
 
-async def test_the_poll_and_the_three_tools(stage: Stage) -> None:
-    poll, *tools = blocks(STATES)
-    body = "\n".join(textwrap.indent(tool, " " * 8) for tool in tools) + "\n        return self.seen\n"
-    redis, _ = await fleet(stage, poll, STEPS + body)
+def test_the_three_tools(tmp_path: Path) -> None:
+    page = as_module(STATES, "states_page", tmp_path)
+
+    async def scenario(bench: Bench) -> list[Any]:
+        told = []
+        for state in (page.Countdown(), page.Sale(order="7"), page.Import(rows=3), page.Resize(url="x", width=9)):
+            job = await bench.start(state)
+            result = await job.result()
+            told += [*await job.updates(), result]
+        return told
+
+    async def crashed(bench: Bench) -> list[Any]:
+        job = await bench.start(page.Import(rows=3))
+        await job.until_updates(1)
+        await bench.crash()
+        return [await job.result(), len(await job.updates())]
+
+    try:
+        assert run(scenario, page) == [
+            2, 1, 0, "lift-off", {"paid": "receipt for 7"}, "receipt for 7",
+            {"row": 0, "total": 0}, {"row": 1, "total": 1}, {"row": 2, "total": 5}, 5, "x@9",
+        ]  # fmt: skip
+        assert run(crashed, page) == [5, 3]
+    finally:
+        unload(page)
+
+
+async def test_the_poll_and_what_is_input(stage: Stage) -> None:
+    redis, edge = await fleet(stage, the_block(STATES, "class Poll"), the_block(STATES, "class Resize"))
 
     def watch() -> list[Any]:
         with SyncBroker(redis) as broker:
@@ -209,14 +188,14 @@ async def test_the_poll_and_the_three_tools(stage: Stage) -> None:
             poll = broker.updates(tx)
             votes = [next(poll).data for _ in range(2)]
             broker.cancel(tx)
-            tx = broker.start("Tools")
-            return [*votes, *(update.data for update in broker.updates(tx)), broker.result(tx)]
+            return votes
 
     async with asyncio.timeout(PATIENCE_S):
-        first, second, *others = await asyncio.to_thread(watch)
-    assert (first, second) == ({"yes": 1, "no": 0}, {"yes": 0, "no": 1})
-    rows = [{"row": row} for row in range(3)]
-    assert others == [1, 2, {"paid": "receipt for 7"}, *rows, [0, 1, 2]]
+        assert await asyncio.to_thread(watch) == [{"yes": 1, "no": 0}, {"yes": 0, "no": 1}]
+    async with Client(edge.url) as client:
+        for wrong in ({"url": "x", "width": 0}, {"url": "x", "width": 1, "more": 1}):
+            with pytest.raises(BadRequest):
+                await client.start("Resize", wrong)
 
 
 async def test_the_tokens_of_the_page(stage: Stage) -> None:
