@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 AT_ONCE = 100
 BIN = Path(sys.executable).parent
 PEERS = ("taskiq", "streaq", "saq")
+PATIENCE_S = 120.0
 
 
 async def measure(quick: bool) -> None:
@@ -29,12 +30,21 @@ async def measure(quick: bool) -> None:
     count, rounds = (500, 1) if quick else (20_000, 3)
     for n in range(rounds):
         for system in ("orbit", *PEERS):
-            figures = [f"{how} {await rate(system, count, live=how == 'live'):7.0f}/s" for how in ("drained", "live")]
+            figures = [f"{how} {await figure(system, count, live=how == 'live')}" for how in ("drained", "live")]
             line(f"{system}, {count} no-ops, round {n + 1} of {rounds}", "   ".join(figures))
 
 
+async def figure(system: str, count: int, *, live: bool) -> str:
+    try:
+        return f"{await rate(system, count, live=live):7.0f}/s"
+    except TimeoutError:
+        if system not in PEERS:
+            raise
+        return f"not all of them had run after {PATIENCE_S:.0f} s"
+
+
 async def rate(system: str, count: int, *, live: bool) -> float:
-    """No-ops per second of one worker process of that system."""
+    """No-ops per second of one worker process of that system. Raises TimeoutError where some never ran."""
     with tempfile.TemporaryDirectory() as folder:
         async with Stage(Path(folder)) as stage:
             server = await stage.embedded(tcp=True)
@@ -80,7 +90,7 @@ async def _starter(stage: Stage, system: str, count: int, env: dict[str, str], *
 
 
 async def _until_noted(stage: Stage, folder: Path, name: str, worker: Process) -> None:
-    async with asyncio.timeout(300):
+    async with asyncio.timeout(PATIENCE_S):
         while noted(folder, name) is None:
             if not worker.alive:
                 raise SystemExit(stage.tails())

@@ -129,6 +129,7 @@ class Actor:
         self._abandoned = False
         self.on_look: Callable[[], None] = _nothing
         self.on_cancelling: Callable[[], None] = _nothing
+        self.on_ending: Callable[[], None] = _nothing
         self._holder: asyncio.Task[Any] | None = None
         self._held_since_s = 0.0
 
@@ -389,6 +390,10 @@ class Actor:
     def note_broken(self, error: Exception) -> None:
         self.log.error("a commit failed", exc_info=error)
         self.leave(Leaving.RESTING, 1.0)
+
+    def note_ending(self) -> None:
+        """Its end is on its way."""
+        self.on_ending()
 
     def note_ended(self) -> None:
         if self.parent is not None or self.history.children:

@@ -19,6 +19,9 @@ _AT_ONCE = 8
 """At most so many from one partition with one request, so that the room is shared between partitions."""
 _UNDER_WAY = 16
 _SOON_S = 0.002
+_PASSES = 8
+"""Of the loop, in which what was granted gets as far as its first commit. All at once would go on in step: this worker
+idle while Redis works, and the other way round."""
 
 
 class Claimer:
@@ -42,6 +45,7 @@ class Claimer:
         self._wanted: dict[int, None] = {}
         self._asking: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._handing_over = asyncio.Lock()
         self._closed = False
         self._soon: asyncio.TimerHandle | None = None
 
@@ -112,8 +116,11 @@ class Claimer:
             grants = ()
         finally:
             del self._asking[partition]
-        for grant in grants:
-            self._on_grant(grant, asked_s)
+        async with self._handing_over:
+            for grant in grants:
+                self._on_grant(grant, asked_s)
+            for _ in range(_PASSES):
+                await asyncio.sleep(0)
         self.pump()
 
     async def _ask(self, partition: int, room: int) -> tuple[t.Grant, ...]:

@@ -26,6 +26,7 @@ class Listener:
 
     on_refused: Callable[[t.CommitAnswer], None]
     on_broken: Callable[[Exception], None]
+    on_ending: Callable[[], None]
     on_ended: Callable[[], None]
     on_cancel: Callable[[str], None]
     on_unread: Callable[[], None]
@@ -107,6 +108,8 @@ class History:
             commit = to_commit(self._base(), turn, fields, self._wanted_lease_ms())
             if commit is None:
                 return
+            if commit.end is not None:
+                self._listener.on_ending()
             asked_s = now_s()
             self._lease.settling = True
             try:

@@ -41,7 +41,8 @@ def _begin(actor: Actor, loaded: t.Loaded, asked_s: float) -> None:
         actor.around.deliver(actor.tx)
 
     listener = Listener(
-        actor.note_refused, actor.note_broken, actor.note_ended, actor.note_cancel, actor.note_unread, to_deliver
+        actor.note_refused, actor.note_broken, actor.note_ending, actor.note_ended, actor.note_cancel,
+        actor.note_unread, to_deliver,
     )
     actor.history = History(
         actor.around.store, actor.grant, loaded, actor.lease, listener, actor.around.lease_s, actor.around.metrics,

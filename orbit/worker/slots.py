@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -78,6 +79,7 @@ class Slots:
         self._on_room = on_room
         self._actors: dict[TxId, Actor] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ending: set[Actor] = set()
         self._draining = False
         self._drop = asyncio.Event()
         around.metrics.running.set_function(lambda: len(self._tasks))
@@ -85,7 +87,10 @@ class Slots:
 
     @property
     def room(self) -> int:
-        return 0 if self._draining else self._concurrency - len(self._tasks)
+        """How many more may run. Those whose end is on its way run no more; so many again of them there may be."""
+        if self._draining:
+            return 0
+        return self._concurrency - len(self._tasks) + min(len(self._ending), self._concurrency)
 
     def grant(self, grant: t.Grant, asked_s: float) -> None:
         """Run a transaction that was claimed."""
@@ -103,6 +108,7 @@ class Slots:
         if before is not None:
             before.note_lost()
         actor = self._actors[grant.tx] = Actor(self._around, self._states[grant.spec], grant, lease)
+        actor.on_ending = partial(self._note_ending, actor)
         self._renewer.add(lease)
         if self._draining:
             actor.unload()
@@ -226,7 +232,13 @@ class Slots:
             async with asyncio.timeout(self._around.lease_s):
                 await give_back(actor)
 
+    def _note_ending(self, actor: Actor) -> None:
+        if not actor.threads.alive:
+            self._ending.add(actor)
+            self._on_room()
+
     def _forget(self, actor: Actor) -> None:
+        self._ending.discard(actor)
         self._renewer.remove(actor.lease)
         if self._actors.get(actor.tx) is actor:
             del self._actors[actor.tx]

@@ -60,7 +60,10 @@ class Told:
         def note(event: str) -> Any:
             return lambda *_: self.events.append(event)
 
-        return Listener(note("refused"), note("broken"), note("ended"), note("cancel"), note("unread"), note("outbox"))
+        return Listener(
+            note("refused"), note("broken"), note("ending"), note("ended"), note("cancel"), note("unread"),
+            note("outbox"),
+        )
 
 
 def history(store: Scripted, told: Told, *, lease_left_s: float = 60.0) -> History:
