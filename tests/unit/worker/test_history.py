@@ -121,7 +121,7 @@ async def test_nothing_follows_the_end() -> None:
     store, told = Scripted(done(6)), Told()
     one = history(store, told)
     await one.commit(Turn(end=t.NewEnd("finished")))
-    assert told.events == ["ended"]
+    assert told.events == ["ending", "ended"]
     with pytest.raises(Unloaded):
         await one.commit(update(b"a"))
 
