@@ -104,8 +104,8 @@ async def test_a_port_that_another_took_is_given_up(monkeypatch: pytest.MonkeyPa
         def next_port() -> int:
             return next(ports) or free()
 
-        free = EmbeddedServer.__init__.__globals__["_free_port"]
-        monkeypatch.setattr("orbit.store.embedded._free_port", next_port)
+        free = EmbeddedServer.__init__.__globals__["free_port"]
+        monkeypatch.setattr("orbit.store.embedded.server.free_port", next_port)
         async with EmbeddedServer(tcp=True) as second:
             assert second.port != first.port
             assert await alive(second)

