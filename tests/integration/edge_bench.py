@@ -15,7 +15,7 @@ from orbit.protocol.ids import PublicName, Session, TxId
 from orbit.protocol.values import pack
 from orbit.store import types as t
 from orbit.store.store import Store
-from tests.support.wire_client import Link
+from orbit.verify.link import Link
 
 QUICK = Pulse(
     probe_s=0.05, deaf_s=0.5, beat_s=0.2, dead_s=2.0, sweep_s=0.2, recent_s=0.1, over_s=0.1, linger_s=0.05, retry_s=0.05

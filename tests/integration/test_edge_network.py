@@ -8,8 +8,8 @@ import pytest
 
 from orbit.protocol.values import unpack
 from orbit.store.store import Store
+from orbit.verify.proxy import Proxy
 from tests.integration.edge_bench import Hand, RunningEdge, attach, take, updates
-from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.timeout(60)
 ANN = "ann-" + "a" * 16

@@ -19,8 +19,8 @@ from orbit.protocol.ids import Epoch
 from orbit.protocol.values import pack, unpack
 from orbit.store import types as t
 from orbit.store.store import Store
+from orbit.verify.proxy import Proxy
 from tests.integration.edge_bench import QUICK, Hand, RunningEdge, attach, updates
-from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.timeout(30)
 ANN = "ann-" + "a" * 16

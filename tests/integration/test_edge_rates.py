@@ -13,8 +13,8 @@ from orbit.edge.dialogue import BROKEN_RATES
 from orbit.edge.rates import BURST_S, NoNetwork, RateSettings
 from orbit.store import types as t
 from orbit.store.store import Store
+from orbit.verify.link import Link
 from tests.integration.edge_bench import SCHEMA, Hand, RunningEdge, attach, closed_with
-from tests.support.wire_client import Link
 
 pytestmark = pytest.mark.timeout(30)
 RATE_S = 0.01

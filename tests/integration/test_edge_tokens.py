@@ -32,8 +32,8 @@ from orbit.protocol.messages import Update
 from orbit.protocol.values import unpack
 from orbit.store import types as t
 from orbit.store.store import Store
+from orbit.verify.link import Link
 from tests.integration.edge_bench import SCHEMA, Hand, RunningEdge, attach, take, updates
-from tests.support.wire_client import Link
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -14,12 +14,12 @@ from orbit.protocol.values import pack
 from orbit.store import script
 from orbit.store import types as t
 from orbit.store.store import Store
+from orbit.verify.proxy import Proxy
 from orbit.worker.claims import Claimer
 from orbit.worker.discover import spec_of
 from orbit.worker.surroundings import Leaving
 from tests.integration.house import House, Tap
 from tests.integration.probes import Probe, Probed
-from tests.support.proxy import Proxy
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ import asyncio
 import random
 from typing import Any
 
-from tests.support.audit import read_logs
-from tests.support.checker import check_complete, check_logs, check_messages, check_trace
-from tests.support.trace import LogEntry
-from tests.support.wire_client import Follower, WireClient
+from orbit.verify.audit import read_logs
+from orbit.verify.client import WireClient
+from orbit.verify.conversation import check_trace
+from orbit.verify.follower import Follower
+from orbit.verify.logs import check_complete, check_logs, check_messages
+from orbit.verify.trace import LogEntry
 
 CLIENTS_EACH = 4
 """How many clients follow each transaction."""
@@ -102,15 +104,15 @@ async def judge(crowd: Crowd, edge: str) -> list[str]:
     found: list[str] = []
     for client in crowd.clients:
         own = {tx: logs[tx, str(f.session)] for tx, f in client.followers.items()}
-        found += check_trace(client.trace, own)
+        found += map(str, check_trace(client.trace, own))
     by_tx: dict[str, dict[str, list[LogEntry]]] = {}
     for follower in crowd.followers:
         log = logs[follower.tx, str(follower.session)]
         by_tx.setdefault(follower.tx, {})[crowd.name(follower)] = log
-        found += check_complete(crowd.name(follower), follower.entries, log)
+        found += map(str, check_complete(crowd.name(follower), follower.entries, log))
         found += _fates(crowd, follower, log)
     for sessions in by_tx.values():
-        found += check_logs(sessions)
+        found += map(str, check_logs(sessions))
         found += _ticks(next(iter(sessions.values())))
     return found
 
@@ -119,9 +121,10 @@ def _fates(crowd: Crowd, follower: Follower, log: list[LogEntry]) -> list[str]:
     name, asked = crowd.name(follower), crowd.asked.get(id(follower), {})
     handled = [body["n"] for body in _updates(log) if "handled" in body and body["client"] == name]
     assert follower.end is not None
-    found = check_messages(
+    fates = check_messages(
         name, follower.stored, handled, follower.refused, lambda mid: REFUSED.get(asked.get(mid, "count"))
     )
+    found = [*map(str, fates)]
     if follower.end["result"].get(name, []) != handled:
         found.append(f"{name}: the fields say {follower.end['result'].get(name)}, the updates {handled}")
     private = [(body["private"], body["client"]) for body in _updates(log) if "private" in body]

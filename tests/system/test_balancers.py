@@ -15,14 +15,17 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.audit import read_logs
+from orbit.verify.audit import read_logs
+from orbit.verify.client import WireClient
+from orbit.verify.conversation import check_trace
+from orbit.verify.follower import Follower
+from orbit.verify.link import Link
+from orbit.verify.logs import check_complete, check_logs
+from orbit.verify.trace import LogEntry, Trace
 from tests.support.balancers import DEPLOY, Balancer, HAProxy, Nginx
-from tests.support.checker import check_complete, check_logs, check_trace
 from tests.support.event_client import EventClient
 from tests.support.processes import Process, Stage
-from tests.support.trace import LogEntry, Trace
 from tests.support.waiting import soon
-from tests.support.wire_client import Follower, Link, WireClient
 from tests.system.conftest import STATES
 
 pytestmark = [pytest.mark.system, pytest.mark.balancer]
@@ -101,10 +104,10 @@ async def judge(url: str, followers: list[Follower]) -> list[str]:
         log = logs[follower.tx, str(follower.session)]
         name = follower.client.trace.name
         by_tx.setdefault(follower.tx, {})[name] = log
-        found += check_trace(follower.client.trace, {follower.tx: log})
-        found += check_complete(name, follower.entries, log)
+        found += map(str, check_trace(follower.client.trace, {follower.tx: log}))
+        found += map(str, check_complete(name, follower.entries, log))
     for sessions in by_tx.values():
-        found += check_logs(sessions)
+        found += map(str, check_logs(sessions))
     return found
 
 

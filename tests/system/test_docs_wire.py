@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from orbit.verify.link import Link
 from tests.support.processes import Stage
-from tests.support.wire_client import Link
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system

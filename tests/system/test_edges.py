@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.audit import read_logs
-from tests.support.checker import check_complete, check_logs, check_trace
+from orbit.verify.audit import read_logs
+from orbit.verify.client import WireClient
+from orbit.verify.conversation import check_trace
+from orbit.verify.follower import Follower
+from orbit.verify.link import Link
+from orbit.verify.logs import check_complete, check_logs
 from tests.support.processes import Process, Stage
-from tests.support.wire_client import Follower, Link, WireClient
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system
@@ -28,12 +31,12 @@ async def judge(edge: str, *followers: Follower) -> None:
     """Compare what followers of one ended transaction saw with its log."""
     tx = followers[0].tx
     logs = await read_logs(edge, [(tx, str(follower.session)) for follower in followers])
-    found = check_logs({session: log for (_, session), log in logs.items()})
+    found = [*map(str, check_logs({session: log for (_, session), log in logs.items()}))]
     for follower in followers:
         log = logs[tx, str(follower.session)]
-        found += check_trace(follower.client.trace, {tx: log})
+        found += map(str, check_trace(follower.client.trace, {tx: log}))
         if len(log) != len(follower.entries) or follower.entries != log:
-            found += check_complete(follower.client.trace.name, follower.entries, log)
+            found += map(str, check_complete(follower.client.trace.name, follower.entries, log))
     assert not found, "\n".join(found[:30])
 
 

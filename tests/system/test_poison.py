@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from orbit.verify.link import Link
 from tests.support.processes import Process, Stage
-from tests.support.wire_client import Link
 from tests.system.conftest import STATES
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]

@@ -10,11 +10,13 @@ from collections.abc import Callable
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.audit import read_logs
-from tests.support.checker import check_complete, check_logs, check_trace
+from orbit.verify.audit import read_logs
+from orbit.verify.client import WireClient
+from orbit.verify.conversation import check_trace
+from orbit.verify.follower import Follower
+from orbit.verify.logs import check_complete, check_logs
+from orbit.verify.trace import LogEntry
 from tests.support.processes import Stage
-from tests.support.trace import LogEntry
-from tests.support.wire_client import Follower, WireClient
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system
@@ -73,11 +75,11 @@ def _judge(
     found: list[str] = []
     for client in clients:
         own = {tx: logs[tx, str(f.session)] for tx, f in client.followers.items() if (tx, str(f.session)) in logs}
-        found += check_trace(client.trace, own, resets=True)
+        found += map(str, check_trace(client.trace, own, resets={"rewound"}))
     for follower in followers:
         name = follower.client.trace.name
         log = logs[follower.tx, str(follower.session)]
-        found += check_complete(name, follower.entries, log)
+        found += map(str, check_complete(name, follower.entries, log))
         handled = [e.body["n"] for e in log if e.kind == "update" and e.body.get("client") == name]
         lost = {data["n"] for data in follower.lost}
         twice = [n for n, count in Counter(handled).items() if count > 1]
@@ -87,5 +89,5 @@ def _judge(
         if {reset["reason"] for reset in follower.resets} != {"rewound"}:
             found.append(f"{name} in {follower.tx}: {follower.resets}")
     for tx in {follower.tx for follower in followers}:
-        found += check_logs({session: log for (of, session), log in logs.items() if of == tx})
+        found += map(str, check_logs({session: log for (of, session), log in logs.items() if of == tx}))
     return found

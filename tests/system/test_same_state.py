@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.checker import check_trace
+from orbit.verify.client import WireClient
+from orbit.verify.conversation import check_trace
 from tests.support.processes import Stage
-from tests.support.wire_client import WireClient
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system

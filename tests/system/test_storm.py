@@ -16,8 +16,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from orbit.verify.proxy import Proxy
 from tests.support.processes import Process, Stage, free_port
-from tests.support.proxy import Proxy
 from tests.system.conftest import STATES
 from tests.system.crowd import Crowd, judge, set_within, settle
 

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 import redis.asyncio
 
+from orbit.verify.proxy import Proxy
 from tests.support.processes import Process, Stage, free_port
-from tests.support.proxy import Proxy
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.audit import read_logs
-from tests.support.checker import check_complete, check_trace
+from orbit.verify.audit import read_logs
+from orbit.verify.client import WireClient
+from orbit.verify.conversation import check_trace
+from orbit.verify.follower import Follower
+from orbit.verify.logs import check_complete
 from tests.support.processes import Process, Stage
-from tests.support.wire_client import Follower, WireClient
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system
@@ -43,9 +45,9 @@ async def finish(client: WireClient, edge: str, message: Any = "finish") -> None
     for follower in client.followers.values():
         await follower.until(lambda f: f.end is not None)
     logs = await read_logs(edge, [(tx, str(f.session)) for tx, f in client.followers.items()])
-    found = check_trace(client.trace, {tx: log for (tx, _), log in logs.items()})
+    found = [*map(str, check_trace(client.trace, {tx: log for (tx, _), log in logs.items()}))]
     for (tx, session), log in logs.items():
-        found += check_complete(session, client.followers[tx].entries, log)
+        found += map(str, check_complete(session, client.followers[tx].entries, log))
         assert [e.body["n"] for e in log if e.kind == "update"] == list(range(1, len(log)))
     assert not found, "\n".join(found[:30])
 

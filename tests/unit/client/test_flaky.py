@@ -15,7 +15,7 @@ from orbit.protocol.codecs import CODECS, Codec
 from orbit.protocol.values import pack, unpack
 from orbit.store.store import Store
 from orbit.store.types import NewUpdate, Work
-from tests.support.proxy import Proxy
+from orbit.verify.proxy import Proxy
 from tests.unit.client.job import RECORD, Job
 from tests.unit.client.real import running_edge
 

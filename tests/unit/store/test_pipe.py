@@ -15,7 +15,7 @@ from orbit.store.embedded import EmbeddedServer
 from orbit.store.link import Link
 from orbit.store.pipe import Pipe
 from orbit.store.script import Script
-from tests.support.proxy import Proxy
+from orbit.verify.proxy import Proxy
 
 KEY = "pipe-test"
 

@@ -11,7 +11,7 @@ from orbit.store import types as t
 from orbit.store.embedded import EmbeddedServer
 from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
-from tests.support.proxy import Proxy
+from orbit.verify.proxy import Proxy
 from tests.support.waiting import soon
 
 TX = TxId("transaction-0000001")

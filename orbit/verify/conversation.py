@@ -1,20 +1,17 @@
 """Judges what a client saw: gaps, repeats, reorders, misused cursors, missing answers, lost or doubled messages.
 
 `check_trace` takes one client's trace and, for the transactions whose logs are known, what each of its sessions should
-have seen. `check_logs` compares the logs that several sessions of one transaction read from the start. `check_messages`
-compares what was confirmed to a session with what its State says it handled. Each returns what is wrong, one line per
-finding.
+have seen. What the logs themselves must be is in `orbit.verify.logs`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
-from tests.support.trace import Event, LogEntry, Message, Trace, entry_of
+from orbit.verify.trace import Event, Finding, LogEntry, Message, Trace, entry_of, epoch_of, seq_of
 
 ENTRIES = frozenset({"update", "reset", "advance", "end"})
 STATUSES = frozenset({"pending", "running", "idle", "finished", "failed", "cancelled"})
@@ -24,21 +21,19 @@ CODES = frozenset(
 )
 
 
-def seq_of(cursor: str) -> int:
-    """The seq in a cursor. A client must not look; who judges the log may."""
-    return int(cursor.partition("-")[0])
-
-
 @dataclass(slots=True)
 class Following:
     """One transaction as one client follows it: what the checker knows at a point of the trace.
 
-    `cursor` is the place the client holds; `asked` the attaches without an answer, `attached` whether entries may come;
-    `reset_due` the cursor that a reset must carry now.
+    `log` is all that its session should see, `places` where each entry stands there, `kept` every cursor of the
+    transaction's log, also of what is for others. `cursor` is the place the client holds; `asked` the attaches without
+    an answer, `attached` whether entries may come; `reset_due` the cursor that a reset must carry now.
     """
 
     tx: str
     log: Sequence[LogEntry] | None
+    kept: Collection[str] = ()
+    places: dict[str, int] = field(default_factory=dict)
     cursor: str = "0"
     known: set[str] = field(default_factory=lambda: {"0", "$"})
     seen: set[str] = field(default_factory=set)
@@ -48,6 +43,7 @@ class Following:
     attached_before: bool = False
     detached: bool = False
     reset_due: str | None = None
+    mids_lost: bool = False
     over: bool = False
     session: str | None = None
     sends: Counter[int] = field(default_factory=Counter)
@@ -61,19 +57,28 @@ class Following:
 
 
 class TraceChecker:
-    """Walks over one trace. `resets`: whether a reset may come; without, each is a finding."""
+    """Walks over one trace; see `check_trace`."""
 
-    def __init__(self, trace: Trace, logs: Mapping[str, Sequence[LogEntry]], *, resets: bool) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        logs: Mapping[str, Sequence[LogEntry]],
+        *,
+        resets: Collection[str],
+        kept: Mapping[str, Collection[str]],
+    ) -> None:
         self.trace = trace
         self.logs = logs
         self.resets = resets
+        self.kept = kept
+        self.rewinds = "rewound" in resets
         self.txs: dict[str, Following] = {}
-        self.found: list[str] = []
+        self.found: list[Finding] = []
         self.pings: deque[Any] = deque()
         self.open = False
         self.event = Event(0, 0, "open", {})
 
-    def run(self) -> list[str]:
+    def run(self) -> list[Finding]:
         for event in self.trace.events:
             self.event = event
             match event.what:
@@ -88,16 +93,22 @@ class TraceChecker:
             self._check_answered()
         for view in self.txs.values():
             if view.rewound:
-                self.found.append(f"{self.trace.name}: {view.tx}: saw {view.rewound}, which were lost, and wasn't told")
+                self._at_the_end(view.tx, f"saw {view.rewound}, which were lost, and wasn't told")
         return self.found
 
     def _finding(self, what: str) -> None:
         event = self.event
-        self.found.append(f"{self.trace.name}: connection {event.conn} at {event.at:.3f}: {what}; {event.message}")
+        text = f"connection {event.conn}: {what}; {event.message}"
+        self.found.append(Finding(text, self.trace.name, str(event.message.get("tx", "")), event.at))
+
+    def _at_the_end(self, tx: str, what: str) -> None:
+        self.found.append(Finding(what, self.trace.name, tx))
 
     def _following(self, tx: str) -> Following:
         if tx not in self.txs:
-            self.txs[tx] = Following(tx, self.logs.get(tx))
+            log = self.logs.get(tx)
+            places = {entry.cursor: at for at, entry in enumerate(log or ())}
+            self.txs[tx] = Following(tx, log, self.kept.get(tx, ()), places)
         return self.txs[tx]
 
     def _new_connection(self) -> None:
@@ -111,14 +122,14 @@ class TraceChecker:
 
     def _check_answered(self) -> None:
         if self.pings:
-            self.found.append(f"{self.trace.name}: no pong for {list(self.pings)}")
+            self._at_the_end("", f"no pong for {list(self.pings)}")
         for view in self.txs.values():
             for what in (*(f"attach {m}" for m in view.asked), *(+view.ops)):
-                self.found.append(f"{self.trace.name}: {view.tx}: no answer to {what}")
+                self._at_the_end(view.tx, f"no answer to {what}")
             for mid in +view.sends:
-                self.found.append(f"{self.trace.name}: {view.tx}: no answer to mid {mid}")
+                self._at_the_end(view.tx, f"no answer to mid {mid}")
             if view.reset_due is not None:
-                self.found.append(f"{self.trace.name}: {view.tx}: attached at {view.reset_due}, without a reset")
+                self._at_the_end(view.tx, f"attached at {view.reset_due}, without a reset")
 
     # ---- what the client said
 
@@ -226,7 +237,8 @@ class TraceChecker:
     def _last_mid(self, view: Following, last_mid: int) -> None:
         highest = max(view.stored, default=0)
         if last_mid < highest:
-            if not self.resets:
+            view.mids_lost = True
+            if not self.rewinds:
                 self._finding(f"last_mid {last_mid} is below the receipt of {highest}")
             view.stored = {mid for mid in view.stored if mid <= last_mid}
             view.receipted &= view.stored
@@ -256,15 +268,18 @@ class TraceChecker:
         view.known.add(cursor)
 
     def _reset(self, view: Following, message: Message) -> None:
-        if not self.resets:
+        self._last_mid(view, message["last_mid"])
+        if message["reason"] not in self.resets:
             self._finding("a reset")
+        if message["reason"] == "rewound" and view.cursor in view.kept and not view.mids_lost:
+            self._finding(f"a needless reset: nothing was lost of what the client knows up to {view.cursor}")
         if view.reset_due not in (None, message["cursor"]):
             self._finding(f"a reset to another cursor than attached's, {view.reset_due}")
         if message["reason"] not in ("trimmed", "rewound"):
             self._finding("a reset for an unknown reason")
         view.reset_due = None
+        view.mids_lost = False
         view.rewound.clear()
-        self._last_mid(view, message["last_mid"])
         view.known.add(message["cursor"])
         self._jump(view, message["cursor"])
 
@@ -281,6 +296,8 @@ class TraceChecker:
             self._finding("a repeat")
         elif view.cursor not in ("0", entry.cursor) and not _after(entry.cursor, view.cursor):
             self._finding(f"out of order after {view.cursor}")
+        elif epoch_of(entry.cursor) < epoch_of(view.cursor):
+            self._finding(f"an older grant wrote after {view.cursor}: two writers")
         view.seen.add(entry.cursor)
         if view.log is not None:
             self._compare(view, entry)
@@ -292,9 +309,9 @@ class TraceChecker:
 
     def _compare(self, view: Following, entry: LogEntry) -> None:
         assert view.log is not None
-        at = next((at for at, other in enumerate(view.log) if other.cursor == entry.cursor), None)
+        at = view.places.get(entry.cursor)
         if at is None:
-            if self.resets:
+            if self.rewinds:
                 view.rewound.append(entry.cursor)
             else:
                 self._finding("an entry that isn't in the log")
@@ -371,77 +388,19 @@ def _after(cursor: str, other: str) -> bool:
 
 
 def check_trace(
-    trace: Trace, logs: Mapping[str, Sequence[LogEntry]] | None = None, *, resets: bool = False
-) -> list[str]:
+    trace: Trace,
+    logs: Mapping[str, Sequence[LogEntry]] | None = None,
+    *,
+    resets: Collection[str] = (),
+    kept: Mapping[str, Collection[str]] | None = None,
+) -> list[Finding]:
     """What is wrong with what one client saw.
 
     Args:
         logs: For each transaction, the whole log as this client's session reads it from the start.
-        resets: Whether Redis lost something or a log was trimmed, so that a reset may come.
+        resets: The reasons for which a reset may come: `trimmed` where a log is trimmed, `rewound` where Redis may have
+            lost something.
+        kept: For each transaction, every cursor of its log, also of what is for other sessions. A reset that says
+            `rewound` to a client whose cursor is among them, and whose messages are all there, is a finding.
     """
-    return TraceChecker(trace, logs or {}, resets=resets).run()
-
-
-def check_complete(name: str, entries: Sequence[LogEntry], log: Sequence[LogEntry]) -> list[str]:
-    """What a client that followed from the start to the end must hold: the whole log."""
-    if list(entries) == list(log):
-        return []
-    at = next((at for at, (a, b) in enumerate(zip(entries, log, strict=False)) if a != b), min(len(entries), len(log)))
-    return [f"{name}: holds {len(entries)} entries of {len(log)}; the first difference is at {at}: {log[at : at + 2]}"]
-
-
-def check_logs(logs: Mapping[str, Sequence[LogEntry]]) -> list[str]:
-    """What is wrong between the logs of one transaction, as several sessions read them from the start.
-
-    Together they must be dense from 1; an entry is in the log of one session alone, or the same in all.
-    """
-    found = []
-    entries: dict[str, LogEntry] = {}
-    readers: Counter[str] = Counter()
-    for session, log in logs.items():
-        seqs = [seq_of(entry.cursor) for entry in log]
-        if any(later <= earlier for earlier, later in pairwise(seqs)):
-            found.append(f"the log of {session} isn't in order")
-        for entry in log:
-            readers[entry.cursor] += 1
-            if entries.setdefault(entry.cursor, entry) != entry:
-                found.append(f"{entry.cursor} is {entry} to {session} and {entries[entry.cursor]} to another")
-    found += [
-        f"{cursor} was shown to {count} of {len(logs)} sessions: {entries[cursor]}"
-        for cursor, count in readers.items()
-        if count not in (1, len(logs))
-    ]
-    seqs = sorted(seq_of(cursor) for cursor in entries)
-    if seqs != list(range(1, len(seqs) + 1)):
-        missing = sorted(set(range(1, max(seqs) + 1)) - set(seqs))
-        doubled = [seq for seq, count in Counter(seqs).items() if count > 1]
-        found.append(f"the log isn't dense: missing {missing}, doubled {doubled}")
-    return found
-
-
-def check_messages(
-    name: str,
-    stored: Iterable[int],
-    handled: Sequence[int],
-    refused: Mapping[int, str],
-    must_refuse: Callable[[int], str | None] = lambda mid: None,
-) -> list[str]:
-    """What is wrong with the fate of one session's messages.
-
-    Args:
-        stored: The mids that were confirmed as stored.
-        handled: The mids that the State says it handled, in its order.
-        refused: The mids with a `rejected` in the log, and the codes.
-        must_refuse: The code with which the State refuses a mid on purpose, None for those it must handle.
-    """
-    confirmed, done = set(stored), Counter(handled)
-    found = [f"{name}: mid {mid} was handled {count} times" for mid, count in done.items() if count > 1]
-    if list(handled) != sorted(handled):
-        found.append(f"{name}: handled out of order: {list(handled)}")
-    found += [f"{name}: mid {mid} was handled and refused" for mid in sorted(done.keys() & refused.keys())]
-    found += [f"{name}: mid {mid} was lost" for mid in sorted(confirmed - done.keys() - refused.keys())]
-    for mid in sorted(confirmed | done.keys() | refused.keys()):
-        expected, code = must_refuse(mid), refused.get(mid)
-        if code != expected and not (expected is not None and mid not in confirmed and code is None):
-            found.append(f"{name}: mid {mid} was answered with {code}, and the State meant {expected}")
-    return found
+    return TraceChecker(trace, logs or {}, resets=resets, kept=kept or {}).run()

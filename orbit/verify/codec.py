@@ -13,6 +13,10 @@ import msgpack
 Message = dict[str, Any]
 
 
+class Unreadable(Exception):
+    """What an edge sent isn't what the page says that it sends."""
+
+
 def to_json(value: Any) -> Any:
     """`value` as JSON can say it: bytes as `{"$bytes": ...}`, an object with a single `$` key with one `$` more."""
     if isinstance(value, bytes | bytearray):
@@ -36,13 +40,14 @@ def from_json(value: Any) -> Any:
         if key == "$bytes":
             return base64.b64decode(item, validate=True)
         if key.startswith("$"):
-            assert key.startswith("$$"), f"an unknown escape: {key!r}"
+            if not key.startswith("$$"):
+                raise Unreadable(f"an unknown escape: {key!r}")
             return {key[1:]: from_json(item)}
     return {key: from_json(item) for key, item in value.items()}
 
 
 def _no_constant(name: str) -> Any:
-    raise AssertionError(f"no JSON: {name}")
+    raise Unreadable(f"no JSON: {name}")
 
 
 def _dump_json(messages: Any) -> str:
@@ -50,12 +55,14 @@ def _dump_json(messages: Any) -> str:
 
 
 def _load_json(frame: str | bytes) -> Any:
-    assert isinstance(frame, str), "this codec's frames are text"
+    if not isinstance(frame, str):
+        raise Unreadable("this codec's frames are text")
     return from_json(json.loads(frame, parse_constant=_no_constant))
 
 
 def _load_msgpack(frame: str | bytes) -> Any:
-    assert isinstance(frame, bytes), "this codec's frames are binary"
+    if not isinstance(frame, bytes):
+        raise Unreadable("this codec's frames are binary")
     return msgpack.unpackb(frame, raw=False, strict_map_key=True)
 
 
@@ -71,7 +78,8 @@ class Codec:
         """The messages of a frame, which holds one or an array of them."""
         read = self._load(frame)
         messages = read if isinstance(read, list) else [read]
-        assert all(isinstance(message, dict) and isinstance(message.get("type"), str) for message in messages), read
+        if not all(isinstance(message, dict) and isinstance(message.get("type"), str) for message in messages):
+            raise Unreadable(f"no messages: {read!r}")
         return messages
 
 

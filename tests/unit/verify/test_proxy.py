@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.proxy import Proxy
+from orbit.verify.proxy import Proxy
 
 
 class Echo:

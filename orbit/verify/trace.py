@@ -1,4 +1,4 @@
-"""What a client did and saw, in order: the material that the checker judges."""
+"""What a client did and saw, in order, and what is found wrong with it: the judge's material and its answer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Message = dict[str, Any]
+What = Literal["open", "sent", "got", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Event:
 
     at: float
     conn: int
-    what: Literal["open", "sent", "got", "closed"]
+    what: What
     message: Message
 
 
@@ -28,7 +29,7 @@ class Trace:
     name: str
     events: list[Event] = field(default_factory=list)
 
-    def add(self, at: float, conn: int, what: Literal["open", "sent", "got", "closed"], message: Message) -> None:
+    def add(self, at: float, conn: int, what: What, message: Message) -> None:
         self.events.append(Event(at, conn, what, message))
 
 
@@ -54,3 +55,32 @@ def entry_of(message: Message) -> LogEntry | None:
         case "end":
             return LogEntry(message["cursor"], "end", message["status"])
     return None
+
+
+def seq_of(cursor: str) -> int:
+    """The seq in a cursor. A client must not look; who judges the log may."""
+    return int(cursor.partition("-")[0])
+
+
+def epoch_of(cursor: str) -> str:
+    """The epoch in a cursor: under which grant its entry was written. All are of one length, so text compares."""
+    return cursor.partition("-")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as promised.
+
+    `who` is the client or the session that shows it, `tx` the transaction where there is one, `at` when (on the clock
+    of its trace), None where it shows at the end only.
+    """
+
+    what: str
+    who: str = ""
+    tx: str = ""
+    at: float | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.who}: " if self.who else ""
+        place += f"{self.tx}: " if self.tx else ""
+        return f"{place}{self.what}" if self.at is None else f"{place}at {self.at:.3f}: {self.what}"
