@@ -44,10 +44,10 @@ async def opened(where: Where) -> AsyncIterator[Deployment]:
 
 
 @asynccontextmanager
-async def opened_store(where: Where) -> AsyncIterator[Store]:
-    """The store of the deployment. Raises as `opened`."""
+async def opened_store(where: Where, *, keep: bool = True) -> AsyncIterator[Store]:
+    """The store of the deployment. `keep`: as `Store.open`. Raises as `opened`."""
     redis, namespace = (where.redis, where.namespace) if where.redis is not None else _running()
-    store = await Store.open(redis, StoreSettings(namespace=namespace, partitions=where.partitions))
+    store = await Store.open(redis, StoreSettings(namespace=namespace, partitions=where.partitions), keep=keep)
     try:
         yield store
     finally:

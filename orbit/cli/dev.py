@@ -17,6 +17,7 @@ from orbit.cli.failures import DEFINITION, CommandError
 from orbit.cli.life import DRAINING
 from orbit.cli.output import Voices, note
 from orbit.cli.running import Running, announced
+from orbit.store.durability import Durability
 from orbit.store.embedded import EmbeddedServer
 from orbit.store.store import Store
 from orbit.store.types import StoreSettings
@@ -42,6 +43,7 @@ class Plan:
     origins: tuple[str, ...]
     namespace: str
     partitions: int | None
+    durability: Durability | None
     lease_s: float
     drain_s: float
     log_level: str
@@ -76,8 +78,8 @@ async def embedded() -> AsyncIterator[str]:
 
 async def check(redis: str, plan: Plan) -> None:
     """See that Redis is there and fit, so that what is wrong with it is said once and not by each child."""
-    store = await Store.open(redis, StoreSettings(namespace=plan.namespace, partitions=plan.partitions))
-    await store.close()
+    settings = StoreSettings(namespace=plan.namespace, partitions=plan.partitions, durability=plan.durability)
+    await (await Store.open(redis, settings)).close()
 
 
 class Team:

@@ -61,6 +61,19 @@ Partitions = Annotated[
         least=1,
     ),
 ]
+Durability = Annotated[
+    str | None,
+    option(
+        "durability",
+        "What must hold what is acknowledged, at a deployment's first use: memory, fsync, replicated, replicated-fsync "
+        "(memory unless told).",
+        metavar="KIND",
+    ),
+]
+Replicas = Annotated[
+    int | None,
+    option("replicas", "How many replicas hold it, with a replicated kind (1 unless told).", metavar="N", least=1),
+]
 
 Host = Annotated[str, option("host", "The address to listen on.", metavar="H")]
 Port = Annotated[int, option("port", "The port to listen on; 0 takes a free one.", metavar="N", least=0, most=65535)]

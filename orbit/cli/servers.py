@@ -15,6 +15,7 @@ from orbit.cli.life import live
 from orbit.cli.logs import set_up
 from orbit.cli.output import note
 from orbit.config import Limits, Timing
+from orbit.store.durability import durability as kept_by
 
 
 def worker(
@@ -30,6 +31,8 @@ def worker(
     snapshot_bytes: o.SnapshotBytes = o.LIMITS.snapshot_bytes,
     namespace: o.Namespace = "orbit",
     partitions: o.Partitions = None,
+    durability: o.Durability = None,
+    replicas: o.Replicas = None,
     log_level: o.LogLevel = "info",
     log_format: o.LogFormat = "auto",
     rebuild_fields: Annotated[
@@ -54,6 +57,7 @@ def worker(
                 health_port=health_port,
                 namespace=namespace,
                 partitions=partitions,
+                durability=kept_by(durability, replicas),
                 limits=Limits(data_bytes=data_bytes, snapshot_bytes=snapshot_bytes),
                 say=note,
                 stop=stop,
@@ -106,6 +110,8 @@ def edge(
     session_retain_s: o.SessionRetainS = o.TIMING.session_retain_s,
     namespace: o.Namespace = "orbit",
     partitions: o.Partitions = None,
+    durability: o.Durability = None,
+    replicas: o.Replicas = None,
     log_level: o.LogLevel = "info",
     log_format: o.LogFormat = "auto",
 ) -> None:
@@ -132,6 +138,7 @@ def edge(
         say=note,
         namespace=namespace,
         partitions=partitions,
+        durability=kept_by(durability, replicas),
         limits=Limits(
             data_bytes=data_bytes,
             frame_bytes=frame_bytes,
@@ -159,6 +166,8 @@ def dev(
     drain_s: o.DrainS = 5.0,
     namespace: o.Namespace = "orbit",
     partitions: o.Partitions = None,
+    durability: o.Durability = None,
+    replicas: o.Replicas = None,
     log_level: o.LogLevel = "info",
     log_format: o.LogFormat = "console",
 ) -> None:
@@ -179,6 +188,7 @@ def dev(
         origins=tuple(origin or ()),
         namespace=namespace,
         partitions=partitions,
+        durability=kept_by(durability, replicas),
         lease_s=lease_s,
         drain_s=drain_s,
         log_level=log_level,

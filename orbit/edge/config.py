@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from orbit.config import Limits, Timing
 from orbit.edge.rates import RateSettings
+from orbit.store.durability import Durability
 from orbit.store.types import StoreSettings
 
 PAGE_BYTES = 256 * 1024
@@ -67,6 +68,7 @@ class EdgeConfig:
     port: int = 8000
     namespace: str = "orbit"
     partitions: int | None = None
+    durability: Durability | None = None
     insecure: bool = False
     token_keys: str | None = None
     audience: str | None = None
@@ -83,6 +85,7 @@ class EdgeConfig:
         return StoreSettings(
             namespace=self.namespace,
             partitions=self.partitions,
+            durability=self.durability,
             inbox_messages=self.limits.inbox_messages,
             sessions=self.limits.sessions,
             session_retain_s=self.timing.session_retain_s,

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from redis import exceptions as redis_errors
 
 from orbit.config import DEFAULT_PARTITIONS
-from orbit.errors import Internal, OrbitError, RequestError, StoreUnusable
+from orbit.errors import Internal, OrbitError, OutcomeUnknown, RequestError, StoreUnusable, Unavailable
 from orbit.store import decode, script
 from orbit.store.address import open_connection
+from orbit.store.durability import MEMORY, Durability, recorded
 from orbit.store.keys import MAX_PARTITIONS, Registers
 from orbit.store.link import Link
 from orbit.store.outcome import not_sent
@@ -33,21 +34,27 @@ class Deployment:
 
     partitions: int
     secret: bytes
+    durability: Durability = MEMORY
 
 
-async def check(link: Link, settings: StoreSettings) -> Deployment:
+async def check(link: Link, settings: StoreSettings, *, keep: bool = True) -> Deployment:
     """Check the server and the deployment; record the latter where it is new.
+
+    From then on `link` keeps to its durability, unless `keep` is False.
 
     Raises:
         StoreUnusable: One line that says what to do.
-        Unavailable: Redis isn't there.
+        Unavailable: Redis isn't there, or those that are to hold what is acknowledged aren't.
     """
     registers = Registers(settings.namespace)
     await _check_login(link)
     await _check_server(link)
     await _check_scripts(link, registers)
     await _check_subscriptions(link, registers)
-    return await _check_deployment(link, registers, settings)
+    deployment = await _check_deployment(link, registers, settings)
+    if keep:
+        await _keep(link, registers, deployment.durability)
+    return deployment
 
 
 async def _check_login(link: Link) -> None:
@@ -144,9 +151,10 @@ async def _check_deployment(link: Link, registers: Registers, settings: StoreSet
         raise StoreUnusable(f"a deployment has 1 to {MAX_PARTITIONS} partitions, not {wanted}")
     fresh = b64encode(secrets.token_bytes(32))
     raw = await link.run(
-        script.DEPLOYMENT, (registers.deployment,), wanted or DEFAULT_PARTITIONS, fresh, FORMAT
-    )
-    partitions, secret, written = int(raw[0]), b64decode(raw[1]), decode.text(raw[2])
+        script.DEPLOYMENT, (registers.deployment,), wanted or DEFAULT_PARTITIONS, fresh, FORMAT,
+        str(settings.durability or MEMORY),
+    )  # fmt: skip
+    partitions, secret, written, kept = int(raw[0]), b64decode(raw[1]), decode.text(raw[2]), decode.text(raw[3])
     if written != FORMAT:
         raise StoreUnusable(
             f"the deployment {registers.namespace!r} was written in format {written}, this version of Orbit reads "
@@ -157,7 +165,47 @@ async def _check_deployment(link: Link, registers: Registers, settings: StoreSet
             f"the deployment {registers.namespace!r} has {partitions} partitions, not {wanted}, and that can't be "
             f"changed: use --partitions {partitions}, or leave it out"
         )
-    return Deployment(partitions, secret)
+    durability = recorded(kept)
+    if settings.durability not in (None, durability):
+        raise StoreUnusable(
+            f"the deployment {registers.namespace!r} has durability {durability}, not {settings.durability}: leave "
+            f"--durability out, or change it for all with `orbit durability` and start every process again"
+        )
+    return Deployment(partitions, secret, durability)
+
+
+async def change_durability(link: Link, registers: Registers, wanted: Durability) -> None:
+    """Record another durability, once it was seen that it can be had. Raises as `check`."""
+    await _keep(link, registers, wanted)
+    await link.write("HSET", registers.deployment, "durability", str(wanted))
+    await _keep(link, registers, wanted)
+
+
+async def _check_durability(link: Link, durability: Durability) -> None:
+    """See that this server can be asked for it."""
+    if not durability.waits:
+        return
+    try:
+        await link.write(*durability.command(1))
+    except Internal as error:
+        said = _line(error)
+        if "appendonly" in said:
+            advice = "set appendonly yes (and appendfsync always or everysec)"
+        elif "unknown command" in said:
+            advice = "upgrade it to Redis 7.2 or Valkey, or choose memory or replicated"
+        else:
+            advice = "choose another one"
+        raise StoreUnusable(f"this server can't have durability {durability}: {advice} ({said})") from error
+
+
+async def _keep(link: Link, registers: Registers, durability: Durability) -> None:
+    """From now on acknowledgements wait; the first is for what is recorded of the deployment."""
+    await _check_durability(link, durability)
+    await link.keep(durability)
+    try:
+        await link.keep_read(registers.deployment, "HGET", registers.deployment, "format")
+    except OutcomeUnknown as error:
+        raise Unavailable(f"its durability, {durability}, can't be had now: {_line(error)}") from error
 
 
 def _line(error: Exception) -> str:

@@ -7,6 +7,7 @@ A transaction's keys carry the hash tag of its partition, so that one script can
     <ns>:{<tag>}:p        a partition; suffixes :ready:<queue>:<state>:<version> :due :index :recent :places:<edge>
                           :claims:<worker>:<request> :schedules :fires :limit:<name> :held:<name> :waiting:<name>,
                           channels :wake :w:<worker>
+    <ns>:{<tag>}:mark     written in front of a wait for durability
     <ns>:deployment :states :workers :edges, and the channel <ns>:e:<edge>
 """
 
@@ -51,6 +52,14 @@ def partition_tags(partitions: int) -> tuple[str, ...]:
 def partition_of(tx: TxId, partitions: int) -> int:
     """The partition that holds a transaction, for ever."""
     return crc32(tx.encode()) % partitions
+
+
+def mark(key: str) -> tuple[str, ...]:
+    """A small write that the server of this key takes: a key of its own beside it, or a field where it has no tag."""
+    prefix, brace, rest = key.partition("{")
+    if not brace:
+        return ("HSET", key, "mark", "1")
+    return ("SET", f"{prefix}{{{rest.partition('}')[0]}}}:mark", "1")
 
 
 class Registers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,29 +25,48 @@ MAX_SENT = 1_000
 _FAILURES = (redis_errors.RedisError, OSError, TimeoutError)
 
 
+Command = tuple[str | bytes | int, ...]
+
+
 @dataclass(slots=True, eq=False)
-class _Request:
+class Asked:
+    """What was asked, and its reply in time.
+
+    Attributes:
+        since_s: When it was asked for, then when it was sent.
+        connection: Over which of the pipe's connections it was sent, counted from 1; 0: not yet.
+    """
+
     packed: bytes
     writes: bool
     reply: asyncio.Future[Any]
     since_s: float
-    """When it was asked for, then when it was sent."""
+    connection: int = 0
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 class Pipe:
-    """A connection that opens when something is asked, and again after it broke. Nothing is ever sent twice."""
+    """A connection that opens when something is asked, and again after it broke. Nothing is ever sent twice.
 
-    def __init__(self, connect: Connect, timeout_s: float) -> None:
+    `on_again` is called whenever it was opened again: what it leads to may be another server, or one that went back.
+    """
+
+    def __init__(self, connect: Connect, timeout_s: float, on_again: Callable[[], None] = _nothing) -> None:
         self._connect = connect
         self._timeout_s = timeout_s
-        self._queue: deque[_Request] = deque()
-        self._sent: deque[_Request] = deque()
+        self._on_again = on_again
+        self._connections = 0
+        self._queue: deque[Asked] = deque()
+        self._sent: deque[Asked] = deque()
         self._asked = asyncio.Event()
         self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def ask(self, command: tuple[str | bytes | int, ...], *, writes: bool) -> Any:
+    async def ask(self, command: Command, *, writes: bool) -> Any:
         """Send a command and return its reply; an error reply is raised as redis-py's exception.
 
         Raises:
@@ -55,16 +75,20 @@ class Pipe:
 
         Cancellation: as OutcomeUnknown.
         """
+        return await self.send(command, writes=writes).reply
+
+    def send(self, command: Command, *, writes: bool) -> Asked:
+        """As `ask`, without waiting for the reply (or what `ask` raises). Sent in the order of calls."""
         if self._closed:
             raise outcome.not_sent(RuntimeError("the store is closed"))
         loop = asyncio.get_running_loop()
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows tuples of one
-        request = _Request(packed, writes, loop.create_future(), loop.time())
+        request = Asked(packed, writes, loop.create_future(), loop.time())
         self._queue.append(request)
         self._asked.set()
         if self._task is None:
             self._task = loop.create_task(self._run(), name="orbit-store-pipe")
-        return await request.reply
+        return request
 
     async def close(self) -> None:
         """Close the connection; what is under way is answered as if the connection had broken."""
@@ -87,6 +111,9 @@ class Pipe:
                     await connection.disconnect(nowait=True)
                     raise
                 else:
+                    self._connections += 1
+                    if self._connections > 1:
+                        self._on_again()
                     await self._serve(connection)
         finally:
             self._closed = True
@@ -121,7 +148,7 @@ class Pipe:
             while self._queue and len(self._sent) < MAX_SENT:
                 request = self._queue.popleft()
                 if not request.reply.done():
-                    request.since_s = loop.time()
+                    request.since_s, request.connection = loop.time(), self._connections
                     self._sent.append(request)
                     batch.append(request.packed)
             if not self._queue:
@@ -165,6 +192,6 @@ class Pipe:
             _fail(self._queue.popleft(), outcome.not_sent(cause))
 
 
-def _fail(request: _Request, error: Exception) -> None:
+def _fail(request: Asked, error: Exception) -> None:
     if not request.reply.done():
         request.reply.set_exception(error)

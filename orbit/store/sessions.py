@@ -66,9 +66,13 @@ class Sessions(StorePart):
         ), total
 
     async def session(self, tx: TxId, session: PublicName) -> t.SessionRow | None:
-        """What is kept of one session; None where nothing is."""
+        """What is kept of one session; None where nothing is. Its last mid acknowledges: it waits as a receipt does.
+
+        Raises:
+            OutcomeUnknown: It wasn't kept in time. Asking again is safe.
+        """
         key, fields = f"{self._keys.transaction(tx)}:sess", [f"{x}:{session}" for x in "ump"]
-        subject, mid, place = await self._link.read("HMGET", key, *fields)
+        subject, mid, place = await self._link.keep_read(key, "HMGET", key, *fields)
         if subject is None and mid is None and place is None:
             return None
         return t.SessionRow(session, decode.optional(subject), int(mid or 0), t.Place.parse(decode.text(place)))

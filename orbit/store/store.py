@@ -16,8 +16,9 @@ from orbit.errors import Unavailable
 from orbit.protocol.ids import PublicName, Session, TxId
 from orbit.store import types as t
 from orbit.store.address import Connect, connector, shown
-from orbit.store.checks import Deployment, check
+from orbit.store.checks import Deployment, change_durability, check
 from orbit.store.commits import Commits
+from orbit.store.durability import Durability
 from orbit.store.edges import Edges
 from orbit.store.grants import Grants
 from orbit.store.keys import Keys
@@ -39,23 +40,27 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Pe
     """One deployment in one Redis. Its verbs stand in the classes that it is made of."""
 
     partitions: int
+    durability: Durability
 
     def __init__(self, link: Link, settings: t.StoreSettings, deployment: Deployment) -> None:
         self.settings = settings
         self.partitions = deployment.partitions
+        self.durability = deployment.durability
         self._link = link
         self._keys = Keys(settings.namespace, deployment.partitions)
         self._secret = deployment.secret
 
     @classmethod
     async def open(
-        cls, url: str, settings: t.StoreSettings, *, wait: bool = False, say: Callable[[str], None] | None = None
-    ) -> Store:
+        cls, url: str, settings: t.StoreSettings, *, wait: bool = False, say: Callable[[str], None] | None = None,
+        keep: bool = True,
+    ) -> Store:  # fmt: skip
         """Connect and check: version, scripts and sharded pub/sub allowed, partitions (recorded at first use).
 
         Args:
             url: `redis://`, `rediss://` or `unix://`.
             wait: Redis isn't there: wait with backoff, `say` so once, instead of raising Unavailable.
+            keep: Acknowledgements wait as the deployment's durability says; else this store's never do.
 
         Raises:
             StoreUnusable: One line that says what to do.
@@ -65,7 +70,7 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Pe
         waited_s = 0.0
         while True:
             try:
-                return await cls.over(connect, settings)
+                return await cls.over(connect, settings, keep=keep)
             except Unavailable as error:
                 if not wait:
                     raise Unavailable(f"no Redis at {shown(url)}: {error.message}") from error
@@ -75,11 +80,11 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Pe
             await asyncio.sleep(waited_s)
 
     @classmethod
-    async def over(cls, connect: Connect, settings: t.StoreSettings) -> Store:
+    async def over(cls, connect: Connect, settings: t.StoreSettings, *, keep: bool = True) -> Store:
         """As `open`, over connections that `connect` makes."""
         link = Link(connect, settings.timeout_s)
         try:
-            return cls(link, settings, await check(link, settings))
+            return cls(link, settings, await check(link, settings, keep=keep))
         except BaseException:
             await link.close()
             raise
@@ -87,6 +92,16 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Pe
     async def close(self) -> None:
         """Close the connections. What is under way is answered as if they had broken."""
         await self._link.close()
+
+    async def change_durability(self, wanted: Durability) -> None:
+        """Record another durability. Processes that run keep to what was recorded when they started.
+
+        Raises:
+            StoreUnusable: This server can't be asked for it.
+            Unavailable: It can't be had now; nothing was changed.
+        """
+        await change_durability(self._link, self._keys, wanted)
+        self.durability = wanted
 
     async def ping(self) -> None:
         """Return when Redis has answered.

@@ -11,6 +11,7 @@ from typing import Literal
 from orbit.protocol.cursors import Cursor
 from orbit.protocol.entries import Failure
 from orbit.protocol.ids import Epoch, InboxId, PublicName, TxId
+from orbit.store.durability import Durability
 
 Status = Literal["pending", "running", "idle", "finished", "failed", "cancelled"]
 
@@ -649,6 +650,8 @@ class StoreSettings:
     namespace: str = "orbit"
     partitions: int | None = None
     """Recorded at a deployment's first use (None: 256, or whatever is recorded); checked afterwards."""
+    durability: Durability | None = None
+    """As `partitions`; None: `memory`, or whatever is recorded."""
     inbox_messages: int = 1_000
     sessions: int = 0
     """Attached to one transaction at a time; 0: any number."""

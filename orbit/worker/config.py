@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orbit.config import Limits, RetryPolicy, Timing
+from orbit.store.durability import Durability
 
 
 def _print(line: str) -> None:
@@ -27,7 +28,7 @@ class WorkerConfig:
         lease_s / drain_s: See `orbit.config.Timing`.
         linger_s: How long a transaction with nothing to do is kept in memory.
         health_port: Where `/livez`, `/readyz` and `/metrics` are served; None for nowhere.
-        partitions: Recorded at a deployment's first use, checked afterwards; None: whatever is recorded.
+        partitions / durability: Recorded at a deployment's first use, checked afterwards; None: whatever is recorded.
         say: Is told the lines that the process prints.
         rebuild_always: Rebuild the fields after every commit (`orbit dev`).
         processes: How many processes there may be for steps with `in_process`.
@@ -46,6 +47,7 @@ class WorkerConfig:
     health_host: str = "127.0.0.1"
     namespace: str = "orbit"
     partitions: int | None = None
+    durability: Durability | None = None
     say: Callable[[str], None] = _print
     rebuild_always: bool = False
     processes: int = field(default_factory=lambda: os.cpu_count() or 1)

@@ -71,8 +71,9 @@ async def run_worker(config: WorkerConfig) -> None:
 
 def _settings(config: WorkerConfig) -> t.StoreSettings:
     return t.StoreSettings(
-        namespace=config.namespace, partitions=config.partitions, inbox_messages=config.limits.inbox_messages
-    )
+        namespace=config.namespace, partitions=config.partitions, durability=config.durability,
+        inbox_messages=config.limits.inbox_messages,
+    )  # fmt: skip
 
 
 class Worker:

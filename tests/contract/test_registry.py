@@ -78,8 +78,9 @@ async def test_an_edge_is_told_on_its_own_channel(house: House) -> None:
 @covers("deployment", "recorded")
 async def test_a_deployment_is_recorded_at_its_first_use(house: House) -> None:
     link, keys = house.store.link, house.store.keys
-    assert await link.run(script.DEPLOYMENT, (keys.deployment,), 4, b"secret", "1") == [b"4", b"secret", b"1"]
-    assert await link.run(script.DEPLOYMENT, (keys.deployment,), 8, b"other", "2") == [b"4", b"secret", b"1"]
+    recorded = [b"4", b"secret", b"1", b"fsync"]
+    assert await link.run(script.DEPLOYMENT, (keys.deployment,), 4, b"secret", "1", "fsync") == recorded
+    assert await link.run(script.DEPLOYMENT, (keys.deployment,), 8, b"other", "2", "memory") == recorded
 
 
 @covers("probe", "allowed")
