@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,10 +21,10 @@ class Pair:
 
     def stop_replica(self) -> None:
         """From now on it takes nothing in."""
-        os.kill(self.replica.pid, signal.SIGSTOP)
+        self.replica.pause()
 
     def resume_replica(self) -> None:
-        os.kill(self.replica.pid, signal.SIGCONT)
+        self.replica.resume()
 
     async def linked(self) -> None:
         """Return when the replica has all that the primary has."""

@@ -21,7 +21,7 @@ from orbit.store.link import Link
 from orbit.store.pipe import Asked, Command, Pipe
 from orbit.store.store import Store
 from orbit.store.types import StoreSettings
-from tests.support.proxy import Proxy
+from orbit.verify.proxy import Proxy
 from tests.support.replicas import Pair, pair
 
 MARK = ("SET", "mark", "1")
