@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from orbit.config import Limits, Timing
 from orbit.edge.rates import RateSettings
 from orbit.store.durability import Durability
+from orbit.store.probing import Pace
 from orbit.store.types import StoreSettings
 
 PAGE_BYTES = 256 * 1024
@@ -19,9 +20,9 @@ PAGE_BYTES = 256 * 1024
 class Pulse:
     """How often an edge looks after what nobody asked for, in seconds. Tests make it quick."""
 
-    probe_s: float = 2.0
-    """Between two probes of its own channel; deaf after `deaf_s` without one."""
-    deaf_s: float = 5.0
+    probe_s: float = 1.0
+    """Between two probes that the edge publishes to itself; deaf after `deaf_s` without one."""
+    deaf_s: float = 3.0
     beat_s: float = 3.0
     dead_s: float = 10.0
     """An edge that didn't beat for so long is dead: its sessions are detached by another."""
@@ -45,6 +46,10 @@ class Pulse:
     """For so long may what a client in plain mode said wait to be stored; then it is sent away."""
     stall_s: float = 300.0
     """A client that took nothing of what waits for it for so long is gone."""
+
+    @property
+    def pace(self) -> Pace:
+        return Pace(probe_s=self.probe_s, deaf_s=self.deaf_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ class Edge:
         self._deserted = asyncio.Event()
         self._deserted.set()
         self._recheck_due = self._rechecking = False
+        self.metrics.count("subscriber_restarts", "Times that the subscription had gone deaf", self._went_deaf)
         self.metrics.gauge("connections", "Open WebSocket connections", lambda: len(self.connections))
         self.metrics.gauge("watched", "Transactions watched", lambda: len(self.hub))
         self.metrics.gauge("attachments", "Sessions attached", lambda: len(self.attachments()))
@@ -110,6 +111,9 @@ class Edge:
     async def deserted(self) -> None:
         """Return when the last connection has gone."""
         await self._deserted.wait()
+
+    def _went_deaf(self) -> int:
+        return self.hub.subscriber.went_deaf
 
     def _waiting_bytes(self) -> int:
         return sum(connection.waiting_bytes for connection in self.connections.values())
@@ -161,8 +165,6 @@ class Edge:
 
     def _heed(self, message: dict[str, Any]) -> None:
         match message:
-            case {"t": "probe", "n": number}:
-                self.health.heard(number)
             case {"t": "replaced", "tx": tx, "c": connection, "a": attach}:
                 self._replaced(tx, t.Place(self.id, connection, attach))
             case {"t": "barred", "tx": tx, "c": connection, "a": attach, "m": text}:

@@ -165,7 +165,7 @@ class Hub:
         self.metrics = metrics
         self.tasks = Tasks()
         self.reading = asyncio.Semaphore(READS_AT_ONCE)
-        self.subscriber = Subscriber(store, on_live=self.on_live, on_edge=on_edge, on_gap=on_gap)
+        self.subscriber = Subscriber(store, on_live=self.on_live, on_edge=on_edge, on_gap=on_gap, pace=pulse.pace)
         self._watches: dict[TxId, Watch] = {}
         self._unsubscribing: dict[TxId, asyncio.Task[None]] = {}
         self._lagging: set[Follows] = set()

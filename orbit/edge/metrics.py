@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from orbit.store.types import Spec
 
@@ -22,7 +24,6 @@ class Metrics:
         self.cut = self._counter("followers_cut", "Times that a slow client was cut from the live feed")
         self.resets = self._counter("resets", "Resets told", "reason")
         self.lost = self._counter("live_messages_lost", "Commits that pub/sub never told")
-        self.deaf = self._counter("subscriber_restarts", "Times that the subscription had gone deaf")
         self.defects = self._counter("defects", "Internal errors")
         self.requests = self._counter("http_requests", "HTTP requests answered", "status")
 
@@ -40,6 +41,10 @@ class Metrics:
         """A number that is read when it is asked for."""
         Gauge(f"orbit_edge_{name}", text, registry=self._registry).set_function(read)
 
+    def count(self, name: str, text: str, read: Callable[[], int]) -> None:
+        """A number that something else counts; read when it is asked for."""
+        self._registry.register(_Counted(f"orbit_edge_{name}", text, read))
+
     def note_waiting(self, counts: Mapping[Spec, int], runnable: Collection[Spec]) -> None:
         """What waits for a worker, and whether a live one can run it."""
         self._waiting.clear()
@@ -49,3 +54,11 @@ class Metrics:
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
+
+
+class _Counted(Collector):
+    def __init__(self, name: str, text: str, read: Callable[[], int]) -> None:
+        self._name, self._text, self._read = name, text, read
+
+    def collect(self) -> Iterable[Metric]:
+        return [CounterMetricFamily(self._name, self._text, value=self._read())]

@@ -121,10 +121,9 @@ async def at_work(edge: Edge) -> AsyncIterator[list[asyncio.Task[None]]]:
 
 
 async def _follow(edge: Edge) -> None:
-    """Listen on the own channel, and send probes there."""
+    """Listen on the own channel."""
     await edge.hub.subscriber.follow_edge(edge.id)
-    await edge.health.probe()
-    await every(edge.config.pulse.probe_s, edge.health.probe)
+    await asyncio.Event().wait()
 
 
 async def _say_ready(edge: Edge, url: str) -> None:

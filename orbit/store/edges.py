@@ -42,7 +42,7 @@ class Edges(Registers):
         return freed
 
     async def tell_edge(self, edge: str, payload: bytes) -> None:
-        """Publish on an edge's own channel (`replaced`, and its own probe)."""
+        """Publish on an edge's own channel (`replaced`, `barred`)."""
         await self._link.write("SPUBLISH", self._keys.edge_channel(edge), payload)
 
     async def _free(self, edge: str, up_to: str) -> int:

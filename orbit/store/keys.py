@@ -6,7 +6,7 @@ A transaction's keys carry the hash tag of its partition, so that one script can
                           :timers :view, channel :live
     <ns>:{<tag>}:p        a partition; suffixes :ready:<queue>:<state>:<version> :due :index :recent :places:<edge>
                           :claims:<worker>:<request> :schedules :fires :limit:<name> :held:<name> :waiting:<name>,
-                          channels :wake :w:<worker>
+                          channels :wake :w:<worker> :probe:<subscriber>
     <ns>:{<tag>}:mark     written in front of a wait for durability
     <ns>:deployment :states :workers :edges, and the channel <ns>:e:<edge>
 """
@@ -128,3 +128,6 @@ class Keys(Registers):
 
     def worker_channel(self, partition: int, worker: str) -> str:
         return f"{self._prefixes[partition]}p:w:{worker}"
+
+    def probe_channel(self, partition: int, subscriber: str) -> str:
+        return f"{self._prefixes[partition]}p:probe:{subscriber}"

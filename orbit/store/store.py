@@ -111,6 +111,18 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Pe
         """
         await self._link.read("PING")
 
+    def probe_partitions(self) -> tuple[int, ...]:
+        """Partitions that stand for all nodes of Redis, one for each as far as is known now."""
+        return (0,)
+
+    async def probe(self, partition: int, subscriber: str, payload: bytes) -> int:
+        """Publish on a subscriber's probe channel in a partition; to how many Redis delivered it.
+
+        Raises:
+            Unavailable, OutcomeUnknown: Redis didn't confirm it.
+        """
+        return int(await self._link.write("SPUBLISH", self._keys.probe_channel(partition, subscriber), payload))
+
     async def now_ms(self) -> int:
         """The server's clock, in ms since 1970."""
         seconds, micros = await self._link.read("TIME")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection
@@ -14,11 +15,11 @@ from orbit.protocol.ids import TxId
 from orbit.store import decode
 from orbit.store import types as t
 from orbit.store.address import open_connection
+from orbit.store.prober import Prober
+from orbit.store.probing import Pace
 from orbit.store.store import Store
 from orbit.store.subscriptions import Subscriptions
 
-PING_S = 2.0
-"""A link that was quiet for so long is asked for a sign of life; without one for as long again it is given up."""
 _BATCH = 100
 _FIRST_WAIT_S = 0.05
 _LONGEST_WAIT_S = 2.0
@@ -26,7 +27,7 @@ _FAILURES = (redis_errors.RedisError, OSError, TimeoutError)
 
 
 class Subscriber:
-    """Holds one connection and all subscriptions on it.
+    """Holds one connection and all subscriptions on it, and makes both anew when nothing that is published is heard.
 
     Callbacks run in the loop, in the order of arrival; they must be plain and quick. One that raises ends `run` with
     its error.
@@ -34,6 +35,8 @@ class Subscriber:
 
     connected: bool
     """Whether Redis has confirmed all that is subscribed to, on the connection that is open now."""
+    went_deaf: int
+    """How often it was made anew because nothing was heard."""
 
     def __init__(
         self,
@@ -44,26 +47,45 @@ class Subscriber:
         on_nudge: Callable[[t.OwnerNudge], None] | None = None,
         on_edge: Callable[[bytes], None] | None = None,
         on_gap: Callable[[], None] | None = None,
-        ping_s: float = PING_S,
+        pace: Pace | None = None,
     ) -> None:
-        """`on_gap`: the connection was lost and is back, all subscriptions with it. Whatever was published meanwhile is
-        lost: resync all."""
+        """`on_gap`: the connection was lost, or deaf, and is back, all subscriptions with it. Whatever was published
+        meanwhile is lost: resync all."""
         self.connected = False
+        self.went_deaf = 0
         self._store = store
         self._on_live = on_live
         self._on_wake = on_wake
         self._on_nudge = on_nudge
         self._on_edge = on_edge
         self._on_gap = on_gap
-        self._ping_s = ping_s
+        self._pace = pace = pace or Pace()
         self._wanted = Subscriptions()
         self._changed = asyncio.Event()
+        self._deaf = asyncio.Event()
+        self._prober = Prober(
+            store, self._wanted, pace, changed=self._changed.set, connected=lambda: self.connected,
+            on_deaf=self._deaf.set,
+        )  # fmt: skip
         self._heard_s = 0.0
         self._confirmed_some = False
         self._gap = False
 
+    @property
+    def delivers(self) -> bool:
+        """Redis delivers what is published, as far as probes tell; not only that a connection is open."""
+        return self.connected and self._prober.delivers
+
+    async def until_delivering(self) -> None:
+        """Return when Redis delivers."""
+        while not self.delivers:
+            await self._prober.heard_one()
+
     async def run(self) -> None:
         """Hold the connection until cancelled, reconnecting with backoff; the owner runs it as a task."""
+        await _first(self._hold(), self._prober.run())
+
+    async def _hold(self) -> None:
         wait_s = _FIRST_WAIT_S
         while True:
             connection = self._store.link.new_connection()
@@ -144,23 +166,20 @@ class Subscriber:
     # the connection
 
     async def _serve(self, connection: AbstractConnection) -> None:
-        jobs = [asyncio.ensure_future(job) for job in (self._read(connection), self._write(connection), self._listen())]
-        try:
-            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
-            error = next(iter(done)).exception()
-        finally:
-            for job in jobs:
-                job.cancel()
-            await asyncio.gather(*jobs, return_exceptions=True)
-        if error is not None:
-            raise error
+        self._deaf.clear()
+        await _first(self._read(connection), self._write(connection), self._listen(), self._until_deaf())
+
+    async def _until_deaf(self) -> None:
+        await self._deaf.wait()
+        self.went_deaf += 1
+        raise TimeoutError("the subscription is deaf")
 
     async def _write(self, connection: AbstractConnection) -> None:
         """Subscribe and unsubscribe as it is wanted, and ask for a sign of life when it has been quiet."""
         self._changed.set()
         while True:
             try:
-                async with asyncio.timeout(self._ping_s):
+                async with asyncio.timeout(self._pace.ping_s):
                     await self._changed.wait()
             except TimeoutError:
                 await connection.send_command("PING", check_health=False)
@@ -193,15 +212,16 @@ class Subscriber:
         self._heard_s = loop.time()
         while True:
             before_s = self._heard_s
-            silent = loop.time() - before_s >= 2 * self._ping_s
-            await asyncio.sleep(self._ping_s / 2)
+            silent = loop.time() - before_s >= 2 * self._pace.ping_s
+            await asyncio.sleep(self._pace.ping_s / 2)
             if silent and self._heard_s == before_s:
-                raise TimeoutError("the subscription is deaf")
+                raise TimeoutError("the link is half open")
 
     def _settle(self) -> None:
         if self.connected or not self._wanted.all_confirmed:
             return
         self.connected = True
+        self._prober.begin_anew()
         if self._gap and self._on_gap is not None:
             self._on_gap()
         self._gap = False
@@ -211,3 +231,17 @@ async def _send(send: Callable[..., Awaitable[None]], command: str, channels: It
     channels = tuple(channels)
     for start in range(0, len(channels), _BATCH):
         await send(command, *channels[start : start + _BATCH], check_health=False)
+
+
+async def _first(*work: Coroutine[Any, Any, None]) -> None:
+    """Until the first of them ends, or this is cancelled; raises what that one raised."""
+    jobs = [asyncio.ensure_future(job) for job in work]
+    try:
+        done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+        error = next(iter(done)).exception()
+    finally:
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+    if error is not None:
+        raise error

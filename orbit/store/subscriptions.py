@@ -29,6 +29,11 @@ class Subscriptions:
         self._unconfirmed: set[str] = set()
         self._to_add: dict[str, None] = {}
         self._to_drop: dict[str, None] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        """How many are wanted."""
+        return self._count
 
     @property
     def all_confirmed(self) -> bool:
@@ -39,6 +44,7 @@ class Subscriptions:
         channel = self._channels.setdefault(name, _Channel(None))
         confirmation: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if channel.handler is None:
+            self._count += 1
             if name in self._to_drop:
                 del self._to_drop[name]
             else:
@@ -58,6 +64,7 @@ class Subscriptions:
         if channel is None or channel.handler is None:
             return
         channel.handler = None
+        self._count -= 1
         self._unconfirmed.discard(name)
         if name in self._to_add:
             del self._to_add[name]

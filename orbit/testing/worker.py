@@ -8,6 +8,7 @@ from typing import Any
 
 from orbit.protocol.ids import TxId
 from orbit.store import types as t
+from orbit.store.probing import Pace
 from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from orbit.worker.care import Caretaker
@@ -24,7 +25,7 @@ from orbit.worker.surroundings import Surroundings
 
 LEASE_S = 10.0
 CONCURRENCY = 10_000
-_NEVER_S = 1e9
+_NEVER = Pace(1e9, 1e9, 1e9)
 
 
 class LoopRenewer:
@@ -87,7 +88,7 @@ class TestWorker:
         )
         self._care = Caretaker(store, Ranks(name), self._claimer.want, self._courier.deliver)
         self._subscriber = Subscriber(
-            store, on_wake=self._on_wake, on_nudge=self._slots.nudge, on_gap=self._look, ping_s=_NEVER_S
+            store, on_wake=self._on_wake, on_nudge=self._slots.nudge, on_gap=self._look, pace=_NEVER
         )
         self._listening: asyncio.Task[None] | None = None
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 _CHUNK = 65_536
+_SUBSCRIBE = b"\r\nSSUBSCRIBE\r\n"
 
 
 class Cut:
@@ -34,10 +35,16 @@ class _Pipe:
         self.server = server
         self.cut: Cut | None = None
         self.tail = b""
+        self.subscribes = False
+        """It has asked for a subscription."""
+        self.swallow_up = self.swallow_down = False
 
     async def upward(self, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(_CHUNK):
+            self.subscribes = self.subscribes or _SUBSCRIBE in data
             await self.proxy.gate(self.proxy.delay_up_s)
+            if self.swallow_up:
+                continue
             self.server.write(data)
             await self.server.drain()
             if self._matches(data):
@@ -62,6 +69,8 @@ class _Pipe:
             if self.cut is not None:
                 continue
             await self.proxy.gate(self.proxy.delay_down_s)
+            if self.swallow_down:
+                continue
             if self.cut is None:
                 self.client.write(self.proxy.rewrite(data))
                 await self.client.drain()
@@ -146,6 +155,23 @@ class Proxy:
         """Break every connection now."""
         for pipe in tuple(self._pipes):
             pipe.abort()
+
+    def half_open(self, *, up: bool = False, down: bool = False) -> None:
+        """What the connections that subscribe now say, or are told, vanishes from now on; they stay open."""
+        for pipe in tuple(self._pipes):
+            if pipe.subscribes:
+                pipe.swallow_up, pipe.swallow_down = up, down
+
+    def lead_to(self, url: str) -> None:
+        """What connects from now on is passed on to the server at `url`; what is connected stays where it is."""
+        other = Proxy.before(url)
+        self._target, self._path = other._target, other._path
+
+    def drop_commands(self) -> None:
+        """Break every connection but those that subscribe."""
+        for pipe in tuple(self._pipes):
+            if not pipe.subscribes:
+                pipe.abort()
 
     # ---- inside
 

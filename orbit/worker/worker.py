@@ -196,7 +196,7 @@ class Worker:
             return "draining"
         if not self._ready:
             return "starting"
-        return None if self._subscriber.connected else "no pub/sub connection to Redis"
+        return None if self._subscriber.delivers else "Redis doesn't deliver"
 
     async def _drain(self) -> None:
         self._draining = True

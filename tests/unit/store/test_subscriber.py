@@ -9,6 +9,7 @@ import pytest
 from orbit.protocol.ids import TxId
 from orbit.store import types as t
 from orbit.store.embedded import EmbeddedServer
+from orbit.store.probing import Pace
 from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from orbit.verify.proxy import Proxy
@@ -21,7 +22,7 @@ OTHER = TxId("transaction-0000002")
 class Scene:
     """A subscriber behind a proxy, publishing over a store that isn't."""
 
-    def __init__(self, store: Store, behind: Store, proxy: Proxy, ping_s: float = 2.0) -> None:
+    def __init__(self, store: Store, behind: Store, proxy: Proxy, pace: Pace | None = None) -> None:
         self.store = store
         self.proxy = proxy
         self.heard: asyncio.Queue[Any] = asyncio.Queue()
@@ -33,7 +34,7 @@ class Scene:
             on_nudge=self.heard.put_nowait,
             on_edge=lambda payload: self.on_edge(payload),
             on_gap=lambda: self.heard.put_nowait("gap"),
-            ping_s=ping_s,
+            pace=pace,
         )
         self.task = asyncio.ensure_future(self.subscriber.run())
 
@@ -153,7 +154,7 @@ async def test_while_redis_is_away_it_is_not_connected(scene: Scene) -> None:
 
 async def test_a_link_that_went_silent_is_noticed(store: Store, behind: Store, proxy: Proxy) -> None:
     """No end of the connection is ever told: only the missing answer to a ping shows it."""
-    scene = Scene(store, behind, proxy, ping_s=0.05)
+    scene = Scene(store, behind, proxy, pace=Pace(ping_s=0.05))
     await scene.subscriber.follow_edge("e1")
     connected = proxy.connected
     proxy.hold()
@@ -165,7 +166,7 @@ async def test_a_link_that_went_silent_is_noticed(store: Store, behind: Store, p
 
 
 async def test_a_quiet_link_that_answers_pings_stays(store: Store, behind: Store, proxy: Proxy) -> None:
-    scene = Scene(store, behind, proxy, ping_s=0.02)
+    scene = Scene(store, behind, proxy, pace=Pace(ping_s=0.02))
     await scene.subscriber.follow_edge("e1")
     connected = proxy.connected
     enough = await pings(store) + 10
@@ -214,3 +215,68 @@ async def test_watching_and_leaving_over_and_over_ends_as_wanted(scene: Scene) -
     await scene.subscriber.watch(TX)
     await scene.store.cancel(TX, "why")
     assert await scene.next() == (TX, 1)
+
+
+# ---- deaf
+
+
+QUICK = Pace(probe_s=0.05, deaf_s=0.2)
+
+
+async def test_it_delivers_once_a_probe_came_back(scene: Scene) -> None:
+    assert not scene.subscriber.delivers
+    await scene.subscriber.watch(TX)
+    async with asyncio.timeout(10):
+        await scene.subscriber.until_delivering()
+    assert scene.subscriber.delivers
+
+
+async def test_nothing_is_published_while_nothing_is_wanted(store: Store, behind: Store, proxy: Proxy) -> None:
+    scene = Scene(store, behind, proxy, QUICK)
+    await soon(lambda: scene.subscriber.connected)
+    before = await _published(store)
+    await scene.subscriber.watch(TX)
+    await soon(lambda: scene.subscriber.delivers)
+    assert await _published(store) > before
+    await scene.subscriber.unwatch(TX)
+    await soon(lambda: not scene.subscriber.delivers)
+    await scene.close()
+
+
+async def _published(store: Store) -> int:
+    stats = (await store.link.read("INFO", "commandstats")).decode()
+    return int(stats.partition("cmdstat_spublish:calls=")[2].partition(",")[0] or 0)
+
+
+@pytest.mark.parametrize("up", [False, True], ids=["nothing comes", "nothing goes"])
+async def test_what_is_published_and_not_heard_makes_it_new(
+    store: Store, behind: Store, proxy: Proxy, up: bool
+) -> None:
+    """The link is open and Redis well; pings are too seldom to tell."""
+    scene = Scene(store, behind, proxy, Pace(ping_s=60.0, probe_s=0.05, deaf_s=0.2))
+    await scene.subscriber.watch(TX)
+    await soon(lambda: scene.subscriber.delivers)
+    proxy.half_open(up=up, down=True)
+    await soon(lambda: not scene.subscriber.delivers)
+    assert await scene.next() == "gap"
+    await soon(lambda: scene.subscriber.delivers)
+    assert scene.subscriber.went_deaf == 1
+    await scene.start(TX)
+    await scene.close()
+
+
+async def test_a_subscription_at_a_server_that_nobody_publishes_to(server: EmbeddedServer, store: Store) -> None:
+    """After a failover it may live on at the old primary: long before any silence tells, the new one says that nobody
+    listens."""
+    async with EmbeddedServer() as other, Proxy.before(other.url) as proxy:
+        behind = await Store.open(proxy.url, store.settings)
+        scene = Scene(store, behind, proxy, Pace(ping_s=60.0, probe_s=0.05, deaf_s=600.0))
+        await scene.subscriber.watch(TX)
+        await soon(lambda: scene.subscriber.delivers)
+        proxy.lead_to(server.url)
+        proxy.drop_commands()
+        await soon(lambda: not scene.subscriber.delivers)
+        assert await scene.next() == "gap"
+        await soon(lambda: scene.subscriber.delivers)
+        await scene.close()
+        await behind.close()
