@@ -279,7 +279,7 @@ class Broker:
         else:
             new = by_class(state, input or {}, draw_id(), options)
         plan = Plan(name, new.state, json.loads(new.fields), cron, tz, queue, priority)
-        first_ms = plan.next_ms(await store.now_ms())
+        first_ms = plan.next_ms(await store.now_ms(name))
         if first_ms is None:
             raise BadRequest(f"cron {cron!r}: it never comes")
         await _insist(lambda: store.schedule(name, plan.record, first_ms))

@@ -47,19 +47,20 @@ async def check(link: Link, settings: StoreSettings, *, keep: bool = True) -> De
         Unavailable: Redis isn't there, or those that are to hold what is acknowledged aren't.
     """
     registers = Registers(settings.namespace)
-    await _check_login(link)
-    await _check_server(link)
-    await _check_scripts(link, registers)
-    await _check_subscriptions(link, registers)
+    for key in await link.one_each(registers.probe):
+        await _check_login(link, key)
+        await _check_server(link, key)
+        await _check_scripts(link, registers, key)
+        await _check_subscriptions(link, registers, key)
     deployment = await _check_deployment(link, registers, settings)
     if keep:
         await _keep(link, registers, deployment.durability)
     return deployment
 
 
-async def _check_login(link: Link) -> None:
+async def _check_login(link: Link, key: str) -> None:
     """A password that is wrong now is wrong later: waiting for another one would look like a server that is away."""
-    connection = link.new_connection()
+    connection = await link.new_connection(key)
     try:
         await open_connection(connection, link.timeout_s)
     except (redis_errors.RedisError, OSError, TimeoutError) as error:
@@ -73,22 +74,22 @@ async def _check_login(link: Link) -> None:
         await connection.disconnect(nowait=True)
 
 
-async def _check_server(link: Link) -> None:
-    hello = await _hello(link)
+async def _check_server(link: Link, key: str) -> None:
+    hello = await _hello(link, key)
     match = _VERSION.match(hello.get("version", ""))
     version = (int(match[1]), int(match[2])) if match else (0, 0)
     if version < OLDEST:
         shown = hello.get("version") or "older than 6"
         raise StoreUnusable(f"this server is Redis {shown}: Orbit needs Redis 7.0 or Valkey 7.2, or newer; upgrade it")
-    if hello.get("mode") == "cluster":
-        raise StoreUnusable("this server is part of a cluster, which this version of Orbit can't use: name another one")
+    if hello.get("mode") == "cluster" and not link.topology.sharded:
+        raise StoreUnusable("this server is part of a cluster: give its address as redis+cluster://host:port")
     if hello.get("role") in ("replica", "slave"):
         raise StoreUnusable("this server is a replica, which can't be written: give the address of its primary")
 
 
-async def _hello(link: Link) -> dict[str, str]:
+async def _hello(link: Link, key: str) -> dict[str, str]:
     try:
-        flat = await link.read("HELLO")
+        flat = await link.read("HELLO", at=key)
     except OrbitError as error:
         if isinstance(error.__cause__, redis_errors.ResponseError) and "unknown command" in str(error).lower():
             return {}
@@ -97,18 +98,18 @@ async def _hello(link: Link) -> dict[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
-async def _info(link: Link, section: str) -> dict[str, str]:
+async def _info(link: Link, section: str, key: str) -> dict[str, str]:
     try:
-        raw = await link.read("INFO", section)
+        raw = await link.read("INFO", section, at=key)
     except (StoreUnusable, Internal):
         return {}  # the rules forbid it, or there is no such command: then nothing is known
     lines = (line.partition(":") for line in raw.decode("utf-8", "replace").splitlines())
     return {name: value for name, colon, value in lines if colon}
 
 
-async def _check_scripts(link: Link, registers: Registers) -> None:
+async def _check_scripts(link: Link, registers: Registers, key: str) -> None:
     try:
-        await link.run(script.PROBE, (registers.probe,))
+        await link.run(script.PROBE, (key,))
     except RequestError as error:
         if error.code != "internal":
             raise
@@ -118,17 +119,17 @@ async def _check_scripts(link: Link, registers: Registers) -> None:
             f"the rules (ACL) of this Redis user forbid what Orbit's scripts need: allow it the keys and channels "
             f"{registers.namespace}:* and the commands +@all -@dangerous +info ({_line(error)})"
         ) from error
-    policy = (await _info(link, "memory")).get("maxmemory_policy", "").strip()
+    policy = (await _info(link, "memory", key)).get("maxmemory_policy", "").strip()
     if policy in _EVICTING:
         raise StoreUnusable(
             f"this server drops keys when it is full (maxmemory-policy {policy}): set maxmemory-policy noeviction"
         )
 
 
-async def _check_subscriptions(link: Link, registers: Registers) -> None:
-    """Subscribe on a connection of its own, as a subscriber does, and publish to it."""
-    channel = f"{registers.probe}:live"
-    connection = link.new_connection()
+async def _check_subscriptions(link: Link, registers: Registers, key: str) -> None:
+    """Subscribe on a connection of its own, as a subscriber does."""
+    channel = f"{key}:live"
+    connection = await link.new_connection(key)
     try:
         await open_connection(connection, link.timeout_s)
         await connection.send_command("SSUBSCRIBE", channel)
@@ -181,12 +182,12 @@ async def change_durability(link: Link, registers: Registers, wanted: Durability
     await _keep(link, registers, wanted)
 
 
-async def _check_durability(link: Link, durability: Durability) -> None:
-    """See that this server can be asked for it."""
+async def _check_durability(link: Link, key: str, durability: Durability) -> None:
+    """See that the server with this key can be asked for it."""
     if not durability.waits:
         return
     try:
-        await link.write(*durability.command(1))
+        await link.write(*durability.command(1), at=key)
     except Internal as error:
         said = _line(error)
         if "appendonly" in said:
@@ -200,7 +201,8 @@ async def _check_durability(link: Link, durability: Durability) -> None:
 
 async def _keep(link: Link, registers: Registers, durability: Durability) -> None:
     """From now on acknowledgements wait; the first is for what is recorded of the deployment."""
-    await _check_durability(link, durability)
+    for key in await link.one_each(registers.probe):
+        await _check_durability(link, key, durability)
     await link.keep(durability)
     try:
         await link.keep_read(registers.deployment, "HGET", registers.deployment, "format")

@@ -8,6 +8,7 @@ A transaction's keys carry the hash tag of its partition, so that one script can
                           :claims:<worker>:<request> :schedules :fires :limit:<name> :held:<name> :waiting:<name>,
                           channels :wake :w:<worker> :probe:<subscriber>
     <ns>:{<tag>}:mark     written in front of a wait for durability
+    <ns>:{<tag>}:guard    a key that never exists: see docs/decisions/a-guard-key-in-clusters.md
     <ns>:deployment :states :workers :edges, and the channel <ns>:e:<edge>
 """
 
@@ -30,6 +31,18 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 def slot_of(tag: str) -> int:
     """The cluster slot of a hash tag (CRC16-XMODEM, as the cluster specification has it)."""
     return crc_hqx(tag.encode(), 0) % SLOTS
+
+
+def slot_of_key(key: str) -> int:
+    """The cluster slot of a key: that of its hash tag, where it has one."""
+    tag, closed, _ = key.partition("{")[2].partition("}")
+    return slot_of(tag if closed and tag else key)
+
+
+def guard_of(key: str) -> str | None:
+    """The guard of the partition that `key` lies in; None outside the partitions."""
+    before, closed, _ = key.partition("}:")
+    return f"{before}}}:guard" if closed else None
 
 
 @lru_cache(maxsize=8)
@@ -77,10 +90,9 @@ class Registers:
     def edge_channel(self, edge: str) -> str:
         return f"{self.namespace}:e:{edge}"
 
-    @property
-    def probe(self) -> str:
-        """A key for the check at start-up; its suffixes keep to its slot."""
-        return f"{self.namespace}:{{probe}}:p"
+    def probe(self, n: int) -> str:
+        """Keys for the checks at start-up, spread over the slots; their suffixes keep to theirs."""
+        return f"{self.namespace}:{{probe{n or ''}}}:p"
 
 
 class Keys(Registers):

@@ -66,8 +66,17 @@ class Pipe:
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def ask(self, command: Command, *, writes: bool) -> Any:
+    @property
+    def idle(self) -> bool:
+        """Nothing that it was asked is unanswered."""
+        return not self._queue and not self._sent
+
+    async def ask(self, command: Command, *, writes: bool, asking: bool = False) -> Any:
         """Send a command and return its reply; an error reply is raised as redis-py's exception.
+
+        Args:
+            asking: Right after an ASKING, over the same connection; where that breaks in between, without one, which a
+                node of a cluster answers with MOVED.
 
         Raises:
             Unavailable: It was not sent; or it only reads, and no answer came.
@@ -75,12 +84,14 @@ class Pipe:
 
         Cancellation: as OutcomeUnknown.
         """
-        return await self.send(command, writes=writes).reply
+        return await self.send(command, writes=writes, asking=asking).reply
 
-    def send(self, command: Command, *, writes: bool) -> Asked:
+    def send(self, command: Command, *, writes: bool, asking: bool = False) -> Asked:
         """As `ask`, without waiting for the reply (or what `ask` raises). Sent in the order of calls."""
         if self._closed:
             raise outcome.not_sent(RuntimeError("the store is closed"))
+        if asking:
+            self.send(("ASKING",), writes=False).reply.add_done_callback(_heedless)
         loop = asyncio.get_running_loop()
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows tuples of one
         request = Asked(packed, writes, loop.create_future(), loop.time())
@@ -190,6 +201,12 @@ class Pipe:
         self._asked.clear()
         while self._queue:
             _fail(self._queue.popleft(), outcome.not_sent(cause))
+
+
+def _heedless(reply: asyncio.Future[Any]) -> None:
+    """Nobody waits for it."""
+    if not reply.cancelled():
+        reply.exception()
 
 
 def _fail(request: Asked, error: Exception) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from orbit.errors import OrbitError
+from orbit.store.lanes import Lanes
 from orbit.store.probing import Pace, Probes
 from orbit.store.store import Store
-from orbit.store.subscriptions import Subscriptions
 
 log = logging.getLogger("orbit.store")
 
@@ -21,7 +21,6 @@ class Prober:
 
     Args:
         wanted: What is subscribed to; the channels of the probes are put there, too.
-        changed: Called when something is to be subscribed or left.
         connected: Whether Redis has confirmed all that is subscribed to.
         on_deaf: Called when probes are published and not heard: the subscription is to be made anew.
     """
@@ -29,17 +28,15 @@ class Prober:
     def __init__(
         self,
         store: Store,
-        wanted: Subscriptions,
+        wanted: Lanes,
         pace: Pace,
         *,
-        changed: Callable[[], None],
         connected: Callable[[], bool],
         on_deaf: Callable[[], None],
     ) -> None:
         self._store = store
         self._wanted = wanted
         self._pace = pace
-        self._changed = changed
         self._connected = connected
         self._on_deaf = on_deaf
         self._name = secrets.token_hex(8)
@@ -83,8 +80,6 @@ class Prober:
             self._wanted.drop(self._channel(partition))
         for partition in added:
             self._wanted.add(self._channel(partition), self._handler(partition)).cancel()
-        if added or dropped:
-            self._changed()
         await asyncio.gather(*(self._publish(partition) for partition in partitions))
 
     async def _publish(self, partition: int) -> None:

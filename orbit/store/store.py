@@ -15,7 +15,7 @@ from collections.abc import Callable
 from orbit.errors import Unavailable
 from orbit.protocol.ids import PublicName, Session, TxId
 from orbit.store import types as t
-from orbit.store.address import Connect, connector, shown
+from orbit.store.address import Connect, parse, shown
 from orbit.store.checks import Deployment, change_durability, check
 from orbit.store.commits import Commits
 from orbit.store.durability import Durability
@@ -30,6 +30,7 @@ from orbit.store.outboxes import Outboxes
 from orbit.store.registry import Registry
 from orbit.store.schedules import Schedules
 from orbit.store.sessions import Sessions
+from orbit.store.topology import Topology, topology_at
 from orbit.store.transactions import Transactions
 
 _FIRST_WAIT_S = 0.1
@@ -58,7 +59,7 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Pe
         """Connect and check: version, scripts and sharded pub/sub allowed, partitions (recorded at first use).
 
         Args:
-            url: `redis://`, `rediss://` or `unix://`.
+            url: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`: see address.py.
             wait: Redis isn't there: wait with backoff, `say` so once, instead of raising Unavailable.
             keep: Acknowledgements wait as the deployment's durability says; else this store's never do.
 
@@ -66,11 +67,11 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Pe
             StoreUnusable: One line that says what to do.
             Unavailable: Redis isn't there.
         """
-        connect = connector(url, settings.timeout_s)
+        address = parse(url)
         waited_s = 0.0
         while True:
             try:
-                return await cls.over(connect, settings, keep=keep)
+                return await cls.over(topology_at(address, settings.timeout_s), settings, keep=keep)
             except Unavailable as error:
                 if not wait:
                     raise Unavailable(f"no Redis at {shown(url)}: {error.message}") from error
@@ -80,9 +81,9 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Pe
             await asyncio.sleep(waited_s)
 
     @classmethod
-    async def over(cls, connect: Connect, settings: t.StoreSettings, *, keep: bool = True) -> Store:
-        """As `open`, over connections that `connect` makes."""
-        link = Link(connect, settings.timeout_s)
+    async def over(cls, to: Connect | Topology, settings: t.StoreSettings, *, keep: bool = True) -> Store:
+        """As `open`, over these connections; they are closed with it, also where this raises."""
+        link = Link(to, settings.timeout_s)
         try:
             return cls(link, settings, await check(link, settings, keep=keep))
         except BaseException:
@@ -104,16 +105,20 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Pe
         self.durability = wanted
 
     async def ping(self) -> None:
-        """Return when Redis has answered.
+        """Return when Redis has answered: each server of it.
 
         Raises:
             Unavailable: It didn't.
         """
-        await self._link.read("PING")
+        for key in await self._link.one_each(self._keys.probe):
+            await self._link.read("PING", at=key)
 
     def probe_partitions(self) -> tuple[int, ...]:
         """Partitions that stand for all nodes of Redis, one for each as far as is known now."""
-        return (0,)
+        found: dict[object, int] = {}
+        for partition in range(self.partitions):
+            found.setdefault(self._link.topology.known(self._keys.partition(partition)), partition)
+        return tuple(partition for node, partition in found.items() if node is not None)
 
     async def probe(self, partition: int, subscriber: str, payload: bytes) -> int:
         """Publish on a subscriber's probe channel in a partition; to how many Redis delivered it.
@@ -123,9 +128,10 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Pe
         """
         return int(await self._link.write("SPUBLISH", self._keys.probe_channel(partition, subscriber), payload))
 
-    async def now_ms(self) -> int:
-        """The server's clock, in ms since 1970."""
-        seconds, micros = await self._link.read("TIME")
+    async def now_ms(self, name: str) -> int:
+        """The clock that a schedule's times, or a limit's, are judged by, in ms since 1970: that of its server."""
+        partition = self._keys.partition(self._keys.partition_named(name))
+        seconds, micros = await self._link.read("TIME", at=partition)
         return int(seconds) * 1000 + int(micros) // 1000
 
     def partition_of(self, tx: TxId) -> int:

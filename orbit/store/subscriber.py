@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any
-
-from redis import exceptions as redis_errors
-from redis.asyncio.connection import AbstractConnection
 
 from orbit.protocol.entries import LiveMessage
 from orbit.protocol.ids import TxId
 from orbit.store import decode
 from orbit.store import types as t
-from orbit.store.address import open_connection
+from orbit.store.lanes import Lanes
 from orbit.store.prober import Prober
 from orbit.store.probing import Pace
 from orbit.store.store import Store
-from orbit.store.subscriptions import Subscriptions
-
-_BATCH = 100
-_FIRST_WAIT_S = 0.05
-_LONGEST_WAIT_S = 2.0
-_FAILURES = (redis_errors.RedisError, OSError, TimeoutError)
 
 
 class Subscriber:
-    """Holds one connection and all subscriptions on it, and makes both anew when nothing that is published is heard.
+    """Holds all subscriptions, on a connection to each server that has some of them, and makes them anew when nothing
+    that is published is heard.
 
     Callbacks run in the loop, in the order of arrival; they must be plain and quick. One that raises ends `run` with
     its error.
     """
 
-    connected: bool
-    """Whether Redis has confirmed all that is subscribed to, on the connection that is open now."""
     went_deaf: int
     """How often it was made anew because nothing was heard."""
 
@@ -49,9 +38,8 @@ class Subscriber:
         on_gap: Callable[[], None] | None = None,
         pace: Pace | None = None,
     ) -> None:
-        """`on_gap`: the connection was lost, or deaf, and is back, all subscriptions with it. Whatever was published
-        meanwhile is lost: resync all."""
-        self.connected = False
+        """`on_gap`: a connection was lost, or deaf, or a channel has moved to another server, and all subscriptions are
+        there again. Whatever was published meanwhile is lost: resync all."""
         self.went_deaf = 0
         self._store = store
         self._on_live = on_live
@@ -59,17 +47,17 @@ class Subscriber:
         self._on_nudge = on_nudge
         self._on_edge = on_edge
         self._on_gap = on_gap
-        self._pace = pace = pace or Pace()
-        self._wanted = Subscriptions()
-        self._changed = asyncio.Event()
-        self._deaf = asyncio.Event()
+        pace = pace or Pace()
+        link = store.link
+        self._lanes = Lanes(link.topology, link.timeout_s, pace.ping_s, self._settled)
         self._prober = Prober(
-            store, self._wanted, pace, changed=self._changed.set, connected=lambda: self.connected,
-            on_deaf=self._deaf.set,
-        )  # fmt: skip
-        self._heard_s = 0.0
-        self._confirmed_some = False
-        self._gap = False
+            store, self._lanes, pace, connected=lambda: self.connected, on_deaf=self._on_deaf
+        )
+
+    @property
+    def connected(self) -> bool:
+        """Whether Redis has confirmed all that is subscribed to, on the connections that are open now."""
+        return self._lanes.connected
 
     @property
     def delivers(self) -> bool:
@@ -82,26 +70,8 @@ class Subscriber:
             await self._prober.heard_one()
 
     async def run(self) -> None:
-        """Hold the connection until cancelled, reconnecting with backoff; the owner runs it as a task."""
-        await _first(self._hold(), self._prober.run())
-
-    async def _hold(self) -> None:
-        wait_s = _FIRST_WAIT_S
-        while True:
-            connection = self._store.link.new_connection()
-            try:
-                await open_connection(connection, self._store.link.timeout_s)
-                await self._serve(connection)
-            except _FAILURES:
-                if self.connected:
-                    wait_s = _FIRST_WAIT_S
-            finally:
-                self.connected = False
-                self._gap = self._gap or self._confirmed_some
-                self._wanted.lost()
-                await connection.disconnect(nowait=True)
-            await asyncio.sleep(wait_s * random.uniform(0.5, 1))
-            wait_s = min(_LONGEST_WAIT_S, 2 * wait_s)
+        """Hold the connections until cancelled, reconnecting with backoff; the owner runs it as a task."""
+        await _first(self._lanes.run(), self._prober.run())
 
     async def watch(self, tx: TxId) -> None:
         """Follow a transaction's live channel.
@@ -114,8 +84,7 @@ class Subscriber:
 
     async def unwatch(self, tx: TxId) -> None:
         """Stop following. Announcements under way may still come."""
-        self._wanted.drop(self._store.keys.live_channel(tx))
-        self._changed.set()
+        self._lanes.drop(self._store.keys.live_channel(tx))
 
     async def follow_partitions(self, worker: str) -> None:
         """All wake channels and this worker's own channels."""
@@ -134,8 +103,7 @@ class Subscriber:
         await self._follow({self._store.keys.edge_channel(edge): self._edge})
 
     async def _follow(self, handlers: dict[str, Callable[[bytes], None]]) -> None:
-        confirmations = [self._wanted.add(channel, handler) for channel, handler in handlers.items()]
-        self._changed.set()
+        confirmations = [self._lanes.add(channel, handler) for channel, handler in handlers.items()]
         try:
             await asyncio.gather(*(one for one in confirmations if not one.done()))
         finally:
@@ -163,74 +131,17 @@ class Subscriber:
         if self._on_edge is not None:
             self._on_edge(payload)
 
-    # the connection
+    # the connections
 
-    async def _serve(self, connection: AbstractConnection) -> None:
-        self._deaf.clear()
-        await _first(self._read(connection), self._write(connection), self._listen(), self._until_deaf())
-
-    async def _until_deaf(self) -> None:
-        await self._deaf.wait()
+    def _on_deaf(self) -> None:
         self.went_deaf += 1
-        raise TimeoutError("the subscription is deaf")
+        self._lanes.renew()
 
-    async def _write(self, connection: AbstractConnection) -> None:
-        """Subscribe and unsubscribe as it is wanted, and ask for a sign of life when it has been quiet."""
-        self._changed.set()
-        while True:
-            try:
-                async with asyncio.timeout(self._pace.ping_s):
-                    await self._changed.wait()
-            except TimeoutError:
-                await connection.send_command("PING", check_health=False)
-                continue
-            self._changed.clear()
-            add, drop = self._wanted.to_send()
-            await _send(connection.send_command, "SUNSUBSCRIBE", drop)
-            await _send(connection.send_command, "SSUBSCRIBE", add)
-            self._settle()
-
-    async def _read(self, connection: AbstractConnection) -> None:
-        while True:
-            reply = await connection.read_response(disconnect_on_error=False)
-            self._heard_s = asyncio.get_running_loop().time()
-            if reply[0] == b"smessage":
-                self._wanted.deliver(reply[1].decode(), reply[2])
-            elif reply[0] == b"ssubscribe":
-                self._wanted.confirmed(reply[1].decode())
-                self._confirmed_some = True
-                self._settle()
-            elif reply[0] == b"sunsubscribe" and not self._wanted.released(reply[1].decode()):
-                raise redis_errors.ConnectionError("the server took a subscription away")
-
-    async def _listen(self) -> None:
-        """A link that answers nothing, not even a ping, is half open: nobody says so, so it must be noticed here.
-
-        After a silence there is another moment: when the loop was blocked, what came may lie in the socket, unread.
-        """
-        loop = asyncio.get_running_loop()
-        self._heard_s = loop.time()
-        while True:
-            before_s = self._heard_s
-            silent = loop.time() - before_s >= 2 * self._pace.ping_s
-            await asyncio.sleep(self._pace.ping_s / 2)
-            if silent and self._heard_s == before_s:
-                raise TimeoutError("the link is half open")
-
-    def _settle(self) -> None:
-        if self.connected or not self._wanted.all_confirmed:
-            return
-        self.connected = True
+    def _settled(self, gap: bool) -> None:
+        """All is subscribed (again)."""
         self._prober.begin_anew()
-        if self._gap and self._on_gap is not None:
+        if gap and self._on_gap is not None:
             self._on_gap()
-        self._gap = False
-
-
-async def _send(send: Callable[..., Awaitable[None]], command: str, channels: Iterable[str]) -> None:
-    channels = tuple(channels)
-    for start in range(0, len(channels), _BATCH):
-        await send(command, *channels[start : start + _BATCH], check_health=False)
 
 
 async def _first(*work: Coroutine[Any, Any, None]) -> None:

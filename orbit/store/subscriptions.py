@@ -1,4 +1,4 @@
-"""What a subscriber wants, what it has asked for, and what Redis has confirmed. Plain bookkeeping, no I/O."""
+"""What is wanted on one connection, what was asked for, and what Redis has confirmed. Plain bookkeeping, no I/O."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ class _Channel:
 
 
 class Subscriptions:
-    """The channels of one subscriber, over all of its connections."""
+    """The channels on one connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_confirmed: Callable[[str], None] = lambda name: None) -> None:
+        """`on_confirmed`: told of each that is wanted and confirmed."""
+        self._on_confirmed = on_confirmed
         self._channels: dict[str, _Channel] = {}
         self._unconfirmed: set[str] = set()
         self._to_add: dict[str, None] = {}
@@ -52,6 +54,7 @@ class Subscriptions:
         channel.handler = handler
         if channel.subscribed:
             confirmation.set_result(None)
+            self._on_confirmed(name)
         else:
             self._unconfirmed.add(name)
             channel.waiting.add(confirmation)
@@ -90,7 +93,7 @@ class Subscriptions:
     def confirmed(self, name: str) -> None:
         """The reply to an SSUBSCRIBE."""
         channel = self._channels.get(name)
-        if channel is None:
+        if channel is None or not channel.asked:
             return
         channel.asked -= 1
         if channel.asked or channel.handler is None or name in self._to_add:
@@ -100,6 +103,7 @@ class Subscriptions:
         for confirmation in tuple(channel.waiting):
             if not confirmation.done():
                 confirmation.set_result(None)
+        self._on_confirmed(name)
 
     def released(self, name: str) -> bool:
         """The reply to an SUNSUBSCRIBE; False where nobody asked for it."""
@@ -115,18 +119,16 @@ class Subscriptions:
         if channel is not None and channel.handler is not None:
             channel.handler(payload)
 
-    def lost(self) -> None:
-        """The connection is gone: all that is wanted is to be asked for again."""
-        self._to_drop.clear()
-        self._to_add.clear()
-        for name, channel in tuple(self._channels.items()):
-            channel.asked = channel.dropped = 0
-            channel.subscribed = False
-            if channel.handler is None:
-                del self._channels[name]
-            else:
-                self._to_add[name] = None
-                self._unconfirmed.add(name)
+    def names(self) -> tuple[str, ...]:
+        """All that are wanted, or on their way out."""
+        return tuple(self._channels)
+
+    def forget(self, name: str) -> None:
+        """The server has none such any more, and answers nothing more about it."""
+        self._channels.pop(name, None)
+        self._unconfirmed.discard(name)
+        self._to_add.pop(name, None)
+        self._to_drop.pop(name, None)
 
     def _tidy(self, name: str, channel: _Channel) -> None:
         if channel.handler is None and not channel.asked and not channel.dropped and name not in self._to_drop:

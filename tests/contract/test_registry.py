@@ -85,7 +85,7 @@ async def test_a_deployment_is_recorded_at_its_first_use(house: House) -> None:
 
 @covers("probe", "allowed")
 async def test_the_probe_leaves_nothing(house: House) -> None:
-    assert await house.refused(house.store.link.run(script.PROBE, (house.store.keys.probe,))) == 1
+    assert await house.refused(house.store.link.run(script.PROBE, (house.store.keys.probe(0),))) == 1
 
 
 async def test_ping(house: House) -> None:

@@ -38,7 +38,7 @@ class Report(Probed, stays_open=False):
 
 async def to_fire(store: Store, name: str, plan: Plan) -> int:
     """Make it due; the time that it was to fire."""
-    now = await store.now_ms()
+    now = await store.now_ms(name)
     await store.schedule(name, plan.record, now)
     return now
 

@@ -20,6 +20,8 @@ from orbit.protocol.codecs import JSON
 from orbit.protocol.cursors import START, Cursor
 from orbit.protocol.entries import ENDED, EndEntry, Entry, LiveMessage, LogPage, LogReset, RefusalEntry, UpdateEntry
 from orbit.protocol.ids import Epoch, PublicName, TxId
+from orbit.store.address import connector
+from orbit.store.link import Link
 from orbit.store.store import Store
 from orbit.store.types import Missing, StoreSettings
 
@@ -32,6 +34,7 @@ class FakeStore:
     """One log. What it tells live, the test hands to the hub or loses."""
 
     settings = StoreSettings(timeout_s=0.05)
+    link = Link(connector("redis://nowhere.invalid", 0.05), 0.05)
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []

@@ -13,10 +13,12 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection as Connection
 
 from orbit.errors import StoreUnusable, Unavailable
+from orbit.store.address import connector
 from orbit.store.checks import _check_server
 from orbit.store.embedded import EmbeddedServer
 from orbit.store.link import Link
 from orbit.store.store import Store
+from orbit.store.topology import Single
 from orbit.store.types import StoreSettings
 
 ORBIT = "on >secret resetkeys resetchannels nocommands"
@@ -89,11 +91,13 @@ async def test_two_deployments_have_two_secrets(server: EmbeddedServer, settings
 class _Hello:
     """A link to a server that calls itself so."""
 
+    topology = Single(connector("redis://nowhere:1", 1), 1)
+
     def __init__(self, **says: str) -> None:
         self._says = {"server": "redis", "version": "7.0.0", "mode": "standalone", "role": "master"} | says
 
-    async def read(self, *command: str) -> list[bytes | int]:
-        assert command == ("HELLO",)
+    async def read(self, *command: str, at: str) -> list[bytes | int]:
+        assert (command, at) == (("HELLO",), "key")
         flat: list[bytes | int] = [b"proto", 2]
         for name, value in self._says.items():
             flat += [name.encode(), value.encode()]
@@ -106,18 +110,18 @@ def server_that_says(**says: str) -> Link:
 
 @pytest.mark.parametrize("version", ["7.0.0", "7.2.4", "8.1.0", "10.0.1"])
 async def test_new_enough(version: str) -> None:
-    await _check_server(server_that_says(version=version))
+    await _check_server(server_that_says(version=version), "key")
 
 
 @pytest.mark.parametrize("version", ["6.2.14", "5.0.0", ""])
 async def test_too_old(version: str) -> None:
     with pytest.raises(StoreUnusable, match=r"needs Redis 7\.0 or Valkey 7\.2"):
-        await _check_server(server_that_says(version=version))
+        await _check_server(server_that_says(version=version), "key")
 
 
 async def test_a_replica() -> None:
     with pytest.raises(StoreUnusable, match="primary"):
-        await _check_server(server_that_says(role="replica"))
+        await _check_server(server_that_says(role="replica"), "key")
 
 
 async def test_a_cluster_node(settings: StoreSettings) -> None:
@@ -125,7 +129,7 @@ async def test_a_cluster_node(settings: StoreSettings) -> None:
         free.bind(("127.0.0.1", 0))
         bus = str(free.getsockname()[1])
     async with EmbeddedServer(tcp=True, config={"cluster-enabled": "yes", "cluster-port": bus}) as server:
-        assert "cluster" in await unusable(server.url, settings)
+        assert "redis+cluster://" in await unusable(server.url, settings)
 
 
 async def test_a_server_without_hello(
@@ -133,8 +137,8 @@ async def test_a_server_without_hello(
 ) -> None:
     read = Link.read
 
-    async def old(self: Link, *command: Any) -> Any:
-        return await read(self, *(("HULLO",) if command == ("HELLO",) else command))
+    async def old(self: Link, *command: Any, at: str | None = None) -> Any:
+        return await read(self, *(("HULLO",) if command == ("HELLO",) else command), at=at)
 
     monkeypatch.setattr(Link, "read", old)
     assert "older than 6" in await unusable(server.url, settings)
@@ -208,11 +212,6 @@ def _swallow(send: Any, what: str) -> Any:
 
 
 # ---- the address
-
-
-@pytest.mark.parametrize("url", ["redis+cluster://h:1", "redis+sentinel://h:1/name"])
-async def test_what_a_later_version_will_take(url: str, settings: StoreSettings) -> None:
-    assert "isn't supported by this version" in await unusable(url, settings)
 
 
 @pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost", "redis//x", "redis://h:port", "redis://h/?db=x"])

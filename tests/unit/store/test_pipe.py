@@ -188,14 +188,14 @@ async def test_a_script_that_the_server_forgot_is_sent_whole(server: EmbeddedSer
     script = Script.of("incr", f"return redis.call('INCR', '{KEY}')", writes=True)
     await link.write("DEL", KEY)
     await link.write("SCRIPT", "FLUSH")
-    assert await asyncio.gather(*(link.run(script, ()) for _ in range(5))) == [1, 2, 3, 4, 5]
+    assert await asyncio.gather(*(link.run(script, (KEY,)) for _ in range(5))) == [1, 2, 3, 4, 5]
     await link.write("SCRIPT", "FLUSH")
-    assert await link.run(script, ()) == 6
+    assert await link.run(script, (KEY,)) == 6
     await link.close()
 
 
 async def test_a_script_s_defect_is_internal(server: EmbeddedServer) -> None:
     link = Link(connector(server.url, 5), 5)
     with pytest.raises(Internal):
-        await link.run(Script.of("broken", "return nothing.there", writes=True), ())
+        await link.run(Script.of("broken", "return nothing.there", writes=True), (KEY,))
     await link.close()

@@ -9,7 +9,8 @@ from orbit.store.subscriptions import Subscriptions
 
 class Scene:
     def __init__(self) -> None:
-        self.wanted = Subscriptions()
+        self.told: list[str] = []
+        self.wanted = Subscriptions(self.told.append)
         self.got: list[bytes] = []
 
     def add(self, name: str = "a") -> asyncio.Future[None]:
@@ -104,23 +105,32 @@ async def test_the_server_s_own_leaving_is_told() -> None:
     assert not scene.wanted.released("a")
 
 
-async def test_after_a_loss_all_that_is_wanted_is_asked_for_again() -> None:
+async def test_what_the_server_has_no_more_is_forgotten() -> None:
     scene = Scene()
+    waiting = scene.add("moved")
     scene.add("kept")
-    scene.add("dropped")
     scene.wanted.to_send()
+    scene.wanted.forget("moved")
+    scene.wanted.forget("never there")
+    scene.wanted.confirmed("moved")
+    assert scene.wanted.names() == ("kept",)
+    assert not waiting.done(), "that is for another connection to say"
     scene.wanted.confirmed("kept")
-    scene.wanted.confirmed("dropped")
-    waiting = scene.add("late")
-    scene.wanted.drop("dropped")
-    scene.wanted.lost()
-    assert not scene.wanted.all_confirmed
-    assert scene.wanted.to_send() == (("kept", "late"), ())
-    scene.wanted.confirmed("kept")
-    assert not waiting.done()
-    scene.wanted.confirmed("late")
-    assert waiting.done()
     assert scene.wanted.all_confirmed
+    scene.add("moved")
+    assert scene.wanted.to_send() == (("moved",), ())
+    scene.wanted.confirmed("moved")
+    assert scene.told == ["kept", "moved"]
+
+
+async def test_what_is_confirmed_already_is_told_at_once() -> None:
+    scene = Scene()
+    scene.add()
+    scene.wanted.to_send()
+    scene.wanted.confirmed("a")
+    scene.wanted.drop("a")
+    scene.add()
+    assert scene.told == ["a", "a"]
 
 
 async def test_who_stops_waiting_disturbs_nobody() -> None:
