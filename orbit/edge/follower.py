@@ -69,7 +69,7 @@ class Follower:
 
     def start(self, first: LogPage | None) -> None:
         """Go on from its position; `first`: a page that was read from there."""
-        self._watch.followers.add(self)
+        self._watch.followers[self] = None
         if first is not None:
             self._page(first)
         if not self._stopped and not self._join():
@@ -78,7 +78,7 @@ class Follower:
     def stop(self) -> None:
         self._stopped = True
         self._watch.live.pop(self, None)
-        self._watch.followers.discard(self)
+        self._watch.followers.pop(self, None)
         self._hub.advance_no_more(self)
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()

@@ -51,7 +51,7 @@ class Watch:
         self.users = 0
         self.gone = False
         self.live: dict[Follows, None] = {}
-        self.followers: set[Follows] = set()
+        self.followers: dict[Follows, None] = {}
         self.subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.feed: Feed | None = None
         self._hub = hub
@@ -168,7 +168,7 @@ class Hub:
         self.subscriber = Subscriber(store, on_live=self.on_live, on_edge=on_edge, on_gap=on_gap, pace=pulse.pace)
         self._watches: dict[TxId, Watch] = {}
         self._unsubscribing: dict[TxId, asyncio.Task[None]] = {}
-        self._lagging: set[Follows] = set()
+        self._lagging: dict[Follows, None] = {}
         self._advancing: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -279,16 +279,16 @@ class Hub:
 
     def advance_soon(self, follower: Follows) -> None:
         """Tell `follower` its place before long, unless it is told something else meanwhile."""
-        self._lagging.add(follower)
+        self._lagging[follower] = None
         if self._advancing is None:
             self._advancing = asyncio.get_running_loop().call_later(self.pulse.advance_s, self._advance)
 
     def advance_no_more(self, follower: Follows) -> None:
-        self._lagging.discard(follower)
+        self._lagging.pop(follower, None)
 
     def _advance(self) -> None:
         self._advancing = None
-        lagging, self._lagging = self._lagging, set()
+        lagging, self._lagging = self._lagging, {}
         for follower in lagging:
             if not follower.tell_advance():
                 self.advance_soon(follower)

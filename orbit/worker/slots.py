@@ -146,10 +146,11 @@ class Slots:
                 self._around.metrics.lost.inc()
                 actor.log.warning("lease lost")
                 actor.note_lost()
-        for tx in found.waiting & self._actors.keys():
-            self._actors[tx].nudge()
-        for tx in found.cancelled & self._actors.keys():
-            self._actors[tx].note_cancel()
+        for tx, actor in tuple(self._actors.items()):
+            if tx in found.waiting:
+                actor.nudge()
+            if tx in found.cancelled:
+                actor.note_cancel()
 
     def hurry(self) -> None:
         """Others wait for room: let those that have nothing to do go at once."""

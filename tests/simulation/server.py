@@ -1,0 +1,272 @@
+"""The simulated Redis: one server that others reach over the simulated network, and what can go wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hiredis
+from redis import exceptions as redis_errors
+
+from tests.simulation.engine import Engine, Reply
+from tests.simulation.loop import Process, SimLoop, here
+from tests.simulation.network import Network, Way
+
+_BEGIN_S = 1_900_000_000.0
+HELLO = [b"server", b"redis", b"version", b"7.4.0", b"proto", 2, b"mode", b"standalone", b"role", b"master"]
+_QUIET = (b"PING", b"HELLO", b"INFO", b"TIME", b"SSUBSCRIBE", b"SUNSUBSCRIBE")
+"""What never needs memory."""
+
+
+class Faults:
+    """How likely it is, for each command or message, that this happens to it."""
+
+    cut_before = 0.0
+    """The connection breaks on the way there: it isn't done."""
+    cut_after = 0.0
+    """The connection breaks on the way back: it is done."""
+    silent = 0.0
+    """Nothing passes any more, and nobody is told (done or not)."""
+    drop_published = 0.0
+    """A published message isn't delivered to one subscriber."""
+    full = 0.0
+    """The server has no memory for it."""
+
+
+class Server:
+    """A Redis.
+
+    Attributes:
+        skew_s: What its clock is ahead of everybody else's.
+        happened: What went wrong so far, counted.
+        on_answer: Told each command and its answer, as they are executed.
+    """
+
+    def __init__(self, loop: SimLoop, network: Network, rng: random.Random) -> None:
+        self.loop = loop
+        self.network = network
+        self.rng = rng
+        self.faults = Faults()
+        self.skew_s = 0.0
+        self.away = False
+        self.happened: Counter[str] = Counter()
+        self.engine = Engine(lambda: _BEGIN_S + loop.time() + self.skew_s, self._publish)
+        self.on_answer: Callable[[list[bytes], Reply], None] = lambda fields, reply: None
+        self._connections: dict[SimConnection, None] = {}
+        self._subscribers: dict[bytes, dict[SimConnection, None]] = {}
+        self._fork: Any = None
+
+    # ---- what goes wrong on purpose
+
+    def fork(self) -> None:
+        """Note the present state: a failover goes back to it."""
+        self._fork = self.engine.state()
+
+    def fail_over(self, skew_s: float) -> None:
+        """Another server takes over, which has what there was at `fork`, and a clock of its own."""
+        self.happened["failover"] += 1
+        self.engine.go_back(self._fork)
+        self.skew_s = skew_s
+        self.break_all()
+
+    def break_all(self) -> None:
+        for connection in tuple(self._connections):
+            connection.break_off(self.rng.random() < 0.5)
+
+    # ---- connections
+
+    def connect(self) -> SimConnection:
+        return SimConnection(self)
+
+    def close_of(self, process: Process) -> None:
+        """It is dead: its system closes what it had open."""
+        for connection in tuple(self._connections):
+            if connection.process is process:
+                connection.leave()
+
+    def take_in(self, connection: SimConnection) -> None:
+        self._connections[connection] = None
+
+    def let_go(self, connection: SimConnection) -> None:
+        self._connections.pop(connection, None)
+        for subscribers in self._subscribers.values():
+            subscribers.pop(connection, None)
+
+    # ---- commands
+
+    def receive(self, connection: SimConnection, fields: list[bytes]) -> None:
+        """A command has arrived."""
+        if connection not in self._connections:
+            return
+        if fields == _QUIT:
+            self.let_go(connection)
+            return
+        faults, draw = self.faults, self.rng.random
+        if faults.cut_before and draw() < faults.cut_before:
+            self.happened["cut before"] += 1
+            connection.break_off(True)
+            return
+        silent = faults.silent and draw() < faults.silent
+        if silent and draw() < 0.5:
+            self.happened["silent"] += 1
+            connection.hush()
+            return
+        for reply in self._execute(connection, fields):
+            connection.answer.send(reply)
+        if faults.cut_after and draw() < faults.cut_after:
+            self.happened["cut after"] += 1
+            connection.break_off(True)
+        elif silent:
+            self.happened["silent"] += 1
+            connection.hush()
+
+    def _execute(self, connection: SimConnection, fields: list[bytes]) -> list[Reply]:
+        match fields[0]:
+            case b"HELLO":
+                return [HELLO]
+            case b"SSUBSCRIBE":
+                return [self._subscribe(connection, channel, n) for n, channel in enumerate(fields[1:], 1)]
+            case b"SUNSUBSCRIBE":
+                return [self._unsubscribe(connection, channel) for channel in fields[1:]]
+            case b"PING" if connection.subscribed:
+                return [[b"pong", b""]]
+            case name if self.faults.full and name not in _QUIET and self.rng.random() < self.faults.full:
+                self.happened["full"] += 1
+                return [redis_errors.OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")]
+        reply = self.engine.ask(fields)
+        self.on_answer(fields, reply)
+        return [reply]
+
+    def _subscribe(self, connection: SimConnection, channel: bytes, n: int) -> Reply:
+        connection.subscribed = True
+        self._subscribers.setdefault(channel, {})[connection] = None
+        return [b"ssubscribe", channel, n]
+
+    def _unsubscribe(self, connection: SimConnection, channel: bytes) -> Reply:
+        self._subscribers.get(channel, {}).pop(connection, None)
+        return [b"sunsubscribe", channel, 0]
+
+    def _publish(self, channel: bytes, message: bytes) -> int:
+        subscribers = self._subscribers.get(channel, {})
+        for connection in subscribers:
+            if connection.deaf or (self.faults.drop_published and self.rng.random() < self.faults.drop_published):
+                self.happened["published and lost"] += 1
+            else:
+                connection.answer.send([b"smessage", channel, message])
+        return len(subscribers)
+
+
+class SimConnection:
+    """What the store uses of redis-py's connections, over the simulated network."""
+
+    _numbers = 0
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.process = here()
+        self._ask = Way(server.network, server.loop.world, lambda fields: server.receive(self, fields))
+        self.answer = Way(server.network, self.process, self._got)
+        self._inbox: deque[Any] = deque()
+        self._waiting: asyncio.Future[None] | None = None
+        self._broken = True
+        self._closed = False
+        self.subscribed = False
+        self.deaf = False
+        server.loop.number += 1
+        self._number = server.loop.number
+
+    def __hash__(self) -> int:
+        return self._number
+
+    # ---- for the store
+
+    async def connect(self) -> None:
+        await asyncio.sleep(self._server.network.delay_s())
+        if self._server.away or self._closed:
+            raise redis_errors.ConnectionError("Connection refused")
+        self._broken = False
+        self._server.take_in(self)
+
+    @property
+    def is_connected(self) -> bool:
+        return not self._broken
+
+    async def send_command(self, *command: Any, **_: Any) -> None:
+        await self.send_packed_command(hiredis.pack_command(command))  # type: ignore[arg-type]
+
+    async def send_packed_command(self, packed: bytes | list[bytes], check_health: bool = True) -> None:
+        if self._broken:
+            raise redis_errors.ConnectionError("Connection lost")
+        for one in [packed] if isinstance(packed, bytes) else packed:
+            for fields in _commands(one):
+                self._ask.send(fields)
+
+    async def read_response(self, **_: Any) -> Any:
+        while not self._inbox:
+            if self._broken:
+                raise redis_errors.ConnectionError("Connection closed by server.")
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        reply = self._inbox.popleft()
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def disconnect(self, nowait: bool = False, **_: Any) -> None:
+        """What was sent before is still done, if it arrives."""
+        self.leave()
+        self._stir()
+
+    # ---- for the network
+
+    def _got(self, reply: Any) -> None:
+        if reply is _END:
+            self._broken = True
+        else:
+            self._inbox.append(reply)
+        self._stir()
+
+    def _stir(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def leave(self) -> None:
+        """This end closes; what it sent before is still done."""
+        self._closed = self._broken = True
+        self._ask.send(_QUIT)
+
+    def break_off(self, at_once: bool) -> None:
+        """The connection breaks. What is on its way arrives no more (`at_once`), or still does."""
+        self._server.let_go(self)
+        if at_once:
+            self._ask.cut = True
+            self.answer.cut = True
+            self.answer = Way(self._server.network, self.process, self._got)
+        self.answer.send(_END)
+
+    def hush(self) -> None:
+        """Nothing passes any more, and nobody is told."""
+        self._server.let_go(self)
+        self._ask.cut = self.answer.cut = True
+
+
+_END = object()
+_QUIT = [b"QUIT"]
+
+
+def _commands(packed: bytes) -> Iterator[list[bytes]]:
+    """The commands in what was sent, each as its words."""
+    at = 0
+    while at < len(packed):
+        end = packed.index(b"\r\n", at)
+        count, at = int(packed[at + 1 : end]), end + 2
+        fields = []
+        for _ in range(count):
+            end = packed.index(b"\r\n", at)
+            size = int(packed[at + 1 : end])
+            fields.append(packed[end + 2 : end + 2 + size])
+            at = end + 4 + size
+        yield fields

@@ -1,0 +1,74 @@
+"""The States of the simulation. Each counts its own updates in a field and says the count with each, so that a log tells
+whether it is one history; each writes down the messages that it handled, in its fields and in its log."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from orbit import Connection, State
+
+
+class Looping(State, stays_open=True):
+    """Loops on a field; a step in each pass."""
+
+    pace_s: float = 0.2
+    n: int = 0
+    handled: list[str] = []  # noqa: RUF012 - a pydantic field: each instance has its own
+
+    async def run(self) -> None:
+        while True:
+            await self.transaction.step(f"pause {self.n}", asyncio.sleep, self.pace_s)
+            await self.transaction.send_update(self.counted("tick"))
+            if self.n % 7 == 0:
+                await self.transaction.restart()
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        self.handled.append(data["tag"])
+        match data["do"]:
+            case "raise":
+                raise ValueError("as the message asked")
+            case "reject":
+                connection.reject("as the message asked")
+            case "private":
+                await connection.send(self.counted("private", tag=data["tag"]))
+            case "finish":
+                await self.transaction.send_update(self.counted("handled", tag=data["tag"]))
+                await self.transaction.finish(result=self.handled)
+            case _:
+                await self.transaction.send_update(self.counted("handled", tag=data["tag"]))
+
+    def counted(self, kind: str, **more: Any) -> dict[str, Any]:
+        """An update, with its number among all."""
+        self.n += 1
+        return {"n": self.n, "kind": kind, **more}
+
+
+class Ledger(Looping, stays_open=True):
+    """A durable loop; a step in a handler; it is told of connections."""
+
+    async def run(self) -> None:
+        await self.transaction.each("ticks", range(1000), self.tick)
+
+    async def tick(self, item: int) -> None:
+        await self.transaction.step("pause", asyncio.sleep, self.pace_s)
+        await self.transaction.send_update(self.counted("tick", item=item))
+
+    async def on_new_connection(self, connection: Connection) -> None:
+        await connection.send(self.counted("welcome"))
+
+    async def on_disconnect(self, connection: Connection) -> None:
+        await self.transaction.send_update(self.counted("left"))
+
+
+class Room(Looping, stays_open=True, keep_updates=16):
+    """Handlers alone, asleep between messages; a view, and a log that is trimmed."""
+
+    async def run(self) -> None:
+        return
+
+    def view(self) -> dict[str, Any]:
+        return {"n": self.n}
+
+
+STATES = (Looping, Ledger, Room)
