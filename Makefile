@@ -22,6 +22,13 @@ test: $(VENV)/.with-test ## All tests but those that need a package of Debian or
 	$(PYTEST) tests -m "not system and not ($(ELSEWHERE))" -n auto --dist loadfile
 	$(PYTEST) tests -m "system and not ($(ELSEWHERE))"
 
+# A seed, or first:end; those of CI unless told.
+SEEDS ?= 0:1500
+
+.PHONY: simulate
+simulate: $(VENV)/.with-test ## Whole deployments in virtual time, faults and all, from seeds (SEEDS=7, SEEDS=0:100)
+	$(BIN)/python -m tests.simulation $(SEEDS)
+
 .PHONY: balancers
 balancers: $(VENV)/.with-test ## The fleet behind nginx and HAProxy, with the files of deploy/
 	$(PYTEST) tests -m balancer

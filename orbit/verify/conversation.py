@@ -286,6 +286,12 @@ class TraceChecker:
     def _advance(self, view: Following, cursor: str) -> None:
         if cursor in view.seen or (view.cursor != "0" and not _after(cursor, view.cursor)):
             self._finding(f"advance goes back from {view.cursor}")
+        if self.rewinds and view.kept and cursor not in view.kept:
+            view.rewound.append(cursor)
+            return
+        if view.rewound:
+            self._finding(f"a history that was lost, {view.rewound}, goes on without a reset")
+            view.rewound.clear()
         if view.log is not None and view.index < len(view.log) and not _after(view.log[view.index].cursor, cursor):
             self._finding(f"advance passes over {view.log[view.index]}, which is for this session")
 
@@ -400,7 +406,8 @@ def check_trace(
         logs: For each transaction, the whole log as this client's session reads it from the start.
         resets: The reasons for which a reset may come: `trimmed` where a log is trimmed, `rewound` where Redis may have
             lost something.
-        kept: For each transaction, every cursor of its log, also of what is for other sessions. A reset that says
+        kept: For each transaction, every cursor of its log, also of what is for other sessions. An advance to another
+            one tells of a history that was lost, as an entry does that isn't in the log. A reset that says
             `rewound` to a client whose cursor is among them, and whose messages are all there, is a finding.
     """
     return TraceChecker(trace, logs or {}, resets=resets, kept=kept or {}).run()

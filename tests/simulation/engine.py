@@ -1,4 +1,4 @@
-"""The data of the simulated Redis: fakeredis's commands, the real scripts, a clock of its own, and states to go back to.
+"""The data of the simulated Redis: fakeredis's commands, the real scripts, a clock of its own, states to go back to.
 
 fakeredis reads a script anew at every call and collects all garbage after it; here each is compiled once, which is what
 makes thousands of runs affordable. What a script publishes is handed to the simulated network, in a fixed order.

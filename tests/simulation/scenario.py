@@ -11,13 +11,15 @@ from typing import Any
 from orbit.protocol.ids import TxId
 from orbit.state import State
 from orbit.store.starts import StartOptions, by_class
+from orbit.verify.client import WireClient
+from orbit.verify.follower import Follower
 from tests.simulation.states import STATES
 from tests.simulation.verdict import judge
 from tests.simulation.world import LEASE_S, World, run_world
-from tests.support.wire_client import Follower, WireClient
 
 REST_S = 90.0
 """So long after the last fault everything must have come to rest."""
+UNLUCKY = ("cut_before", "cut_after", "cut_after", "silent", "drop_published", "drop_published", "full")
 DOINGS = ("count",) * 6 + ("private", "private", "raise", "reject")
 REFUSED = {"raise": "state_error", "reject": "forbidden"}
 
@@ -149,7 +151,7 @@ class Weather:
     async def unlucky(self) -> None:
         """For a while, commands and messages meet with bad luck."""
         faults, rng = self.world.server.faults, self.rng
-        name = rng.choice(("cut_before", "cut_after", "cut_after", "silent", "drop_published", "drop_published", "full"))
+        name = rng.choice(UNLUCKY)
         setattr(faults, name, rng.choice((0.02, 0.1, 0.3)))
         await asyncio.sleep(rng.uniform(0.2, 1.0))
         setattr(faults, name, 0.0)

@@ -55,8 +55,8 @@ class SimSocket:
 
     def scope(self) -> dict[str, Any]:
         return {
-            "type": "websocket", "path": "/v1/ws", "query_string": b"", "headers": [(b"host", b"edge")], "client": ("127.0.0.1", 1),
-            "subprotocols": [self.subprotocol],
+            "type": "websocket", "path": "/v1/ws", "query_string": b"", "headers": [(b"host", b"edge")],
+            "client": ("127.0.0.1", 1), "subprotocols": [self.subprotocol],
         }  # fmt: skip
 
     async def edge_receive(self) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""The States of the simulation. Each counts its own updates in a field and says the count with each, so that a log tells
-whether it is one history; each writes down the messages that it handled, in its fields and in its log."""
+"""The States of the simulation. Each counts its own updates in a field and says the count with each, so that a log
+tells whether it is one history; each writes down the messages that it handled, in its fields and in its log."""
 
 from __future__ import annotations
 

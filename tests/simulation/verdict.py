@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import astuple
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 from orbit.protocol.cursors import START
@@ -13,9 +13,9 @@ from orbit.protocol.ids import Session, TxId
 from orbit.protocol.values import unpack
 from orbit.store.store import Store
 from orbit.store.types import Missing
-from tests.support.checker import check_trace, seq_of
-from tests.support.trace import LogEntry
-from tests.support.wire_client import Follower
+from orbit.verify.conversation import check_trace
+from orbit.verify.follower import Follower
+from orbit.verify.trace import LogEntry, seq_of
 
 if TYPE_CHECKING:
     from tests.simulation.scenario import Cast
@@ -34,9 +34,10 @@ async def judge(cast: Cast, store: Store) -> None:
             for tx, follower in client.followers.items()
             if (log := logs[tx]) is not None and whole(log)
         }
-        places = {tx: {str(entry.cursor) for entry in logs[tx] or ()} | {"0"} for tx in own}
-        resets = rewound or any(not whole(log or []) for log in logs.values())
-        world.found += check_trace(client.trace, own, resets=resets, places=places)
+        kept = {tx: {str(entry.cursor) for entry in logs[tx] or ()} | {"0"} for tx in own}
+        trimmed = any(not whole(log or []) for log in logs.values())
+        resets = [reason for reason, may_be in (("rewound", rewound), ("trimmed", trimmed)) if may_be]
+        world.found += map(str, check_trace(client.trace, own, resets=resets, kept=kept))
     for tx, log in logs.items():
         followers = [f for f in cast.followers if f.tx == tx]
         if log is None:
@@ -110,7 +111,7 @@ def one_history(log: list[Entry]) -> list[str]:
     if len(epochs) != len(set(epochs)):
         found.append(f"two writers at once: {epochs}")
     counts = [unpack(entry.data)["n"] for entry in log if isinstance(entry, UpdateEntry)]
-    if any(later != before + 1 for before, later in zip(counts, counts[1:], strict=False)):
+    if any(later != before + 1 for before, later in pairwise(counts)):
         found.append(f"the updates don't follow from one another: {counts}")
     ends = [entry for entry in log if isinstance(entry, EndEntry)]
     if len(ends) != 1 or log[-1] is not ends[0]:

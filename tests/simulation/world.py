@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -84,9 +85,7 @@ class World:
         return Process(name, self.loop)
 
     def settings(self) -> StoreSettings:
-        return StoreSettings(
-            grace_s=SETTINGS.grace_s, timeout_s=SETTINGS.timeout_s, partitions=self.partitions
-        )
+        return replace(SETTINGS, partitions=self.partitions)
 
     async def open_store(self) -> Store:
         """The store, as a process opens it that waits for Redis."""
@@ -232,8 +231,9 @@ class EdgeProcess(_Parts):
         world, self._stop = self.world, asyncio.Event()
         store = await world.open_store()
         config = EdgeConfig(
-            redis="simulated", partitions=world.partitions, pulse=PULSE, timing=Timing(grace_s=SETTINGS.grace_s, drain_s=2.0)
-        )
+            redis="simulated", partitions=world.partitions, pulse=PULSE,
+            timing=Timing(grace_s=SETTINGS.grace_s, drain_s=2.0),
+        )  # fmt: skip
         edge = Edge(config, store)
         try:
             async with at_work(edge) as work:
@@ -311,7 +311,7 @@ def simulated(world: World) -> Iterator[None]:
         for target, stands_in in (
             ("secrets._sysrand", drawn), ("secrets.randbits", drawn.getrandbits), ("secrets.choice", drawn.choice),
             ("socket.gethostname", lambda: "simulated"), ("orbit.worker.worker.Renewer", SimRenewer),
-            ("tests.support.wire_client.connect", world.connect), ("orbit.client.link.connect", world.connect),
+            ("orbit.verify.link.connect", world.connect), ("orbit.client.link.connect", world.connect),
         ):
             stack.enter_context(mock.patch(target, stands_in))
         stack.enter_context(_logs(world))

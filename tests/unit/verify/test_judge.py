@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import orbit.verify
 from orbit.verify.conversation import check_trace
 from orbit.verify.logs import check_complete, check_logs, check_messages
-from orbit.verify.trace import Event, LogEntry, Message, Trace, entry_of
+from orbit.verify.trace import Event, Finding, LogEntry, Message, Trace, entry_of
 
 TX = "transaction-under-test"
 SESSION = "session-under-test"
@@ -227,6 +227,20 @@ def test_a_lost_history_is_right_where_a_reset_tells_of_it() -> None:
     again = [attach("3-999"), attached("3-999"), update(5)]
     assert any("without a reset" in line for line in findings(seen, again, resets={"trimmed", "rewound"}))
     assert any("isn't in the log" in line for line in findings(told))
+
+
+def test_an_advance_to_what_is_lost_is_right_where_a_reset_tells_of_it() -> None:
+    """Redis lost what was for another session, and something else stands there now, for this one."""
+    lost = {**advance(3), "cursor": "3-1763"}
+    seen = [attach(), attached(), update(1), update(2), lost]
+    kept = {cursor(seq) for seq in range(1, 7)}
+
+    def found(*messages: Message) -> list[Finding]:
+        return check_trace(trace([*seen, *messages]), {TX: LOG}, resets={"rewound"}, kept={TX: kept})
+
+    assert found({**reset("0"), "reason": "rewound"}, update(1), update(2)) == []
+    assert any("wasn't told" in str(line) for line in found())
+    assert any("without a reset" in str(line) for line in found(update(5)))
 
 
 def test_an_attach_for_what_is_new_skips_what_was() -> None:
