@@ -10,6 +10,7 @@ from typing import Final, Self, cast
 
 from orbit.client.backoff import Backoff
 from orbit.errors import REQUEST_ERRORS, Ended, Internal, MessageLost, OrbitError, RequestError, Unauthorized
+from orbit.protocol.cursors import NEW_ONLY
 from orbit.protocol.messages import (
     Advance,
     Attached,
@@ -128,7 +129,8 @@ class Attachment:
             await self._news.wait()
         event, size = self._events.popleft()
         self._buffered_bytes -= size
-        self._cursor = getattr(event, "cursor", None) or self._cursor
+        if not isinstance(event, Attached) or self._cursor == NEW_ONLY:
+            self._cursor = getattr(event, "cursor", None) or self._cursor
         self._room.set()
         if self._skipping and not self._events:
             self._attach_at = 0.0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from orbit.edge.access import OPEN, Rights
 from orbit.edge.access.access import Expiry
 from orbit.edge.follower import Follower
+from orbit.edge.gate import Gate
 from orbit.edge.hub import Watch
 from orbit.protocol.ids import PublicName, TxId
 from orbit.store.store import Store
@@ -19,6 +21,8 @@ class Keeper(Protocol):
     def on_end(self, attachment: Attachment) -> None: ...
     def on_lost(self, attachment: Attachment, code: str, message: str) -> None: ...
     def on_defect(self, attachment: Attachment, error: Exception) -> None: ...
+    async def on_taken(self, attachment: Attachment, before: Place) -> None:
+        """Its place was taken again, from an earlier attach that Redis had gone back to."""
 
 
 class Attachment:
@@ -26,7 +30,9 @@ class Attachment:
     number: Which attach of its connection.
     rights: What the token that it was attached with allows.
     expiry: The wait for their end.
-    given_mid: The highest mid that the client holds a receipt for, as far as this edge knows.
+    given_mid: The highest mid that the client was told is stored, as far as this edge knows.
+    number: Of its attach, by the store's count.
+    sends: Messages are stored and answered inside it; what is stored is told to the client while it is shut.
     """
 
     def __init__(
@@ -44,6 +50,8 @@ class Attachment:
         self.rights = rights
         self.expiry: Expiry | None = None
         self.given_mid = 0
+        self.number = 0
+        self.sends = Gate()
         self.open = True
         self.follower: Follower | None = None
         self._store = store
@@ -74,41 +82,42 @@ class Attachment:
     async def confirm(self) -> int | None:
         """The session's last mid, after making sure that the place is still its own. None: it is attached no more.
 
-        Redis may have lost the place, or an edge that took this one for dead have freed it: then it is taken again.
+        Redis may have lost the place, or an edge that took this one for dead have freed it: then it is taken again, but
+        never from a later attach of the same session: what that one's client sent under a mid mustn't meet what this
+        one's did.
         """
-        row = await self._store.session(self.tx, self.session)
+        answer = await self._store.attach_again(self.tx, self.session, self.place, self.rights.sub, self.number)
         if not self.open:
             return None
-        if row is not None and row.place == self.place:
-            last_mid = row.last_mid
-        elif row is not None and row.place is not None:
-            self.on_replaced()
-            return None
-        else:
-            answer = await self._store.attach(self.tx, self.session, self.place, self.rights.sub)
-            if not self.open:
-                return None
-            match answer:
-                case AttachDone():
-                    last_mid = answer.last_mid
-                case Missing():
-                    self.on_gone()
-                    return None
-                case Barred(message):
-                    self.on_barred(message)
-                    return None
-                case _:
-                    self.on_replaced()
-                    return None
-        return last_mid
+        match answer:
+            case AttachDone():
+                if answer.before is not None:
+                    await self._keeper.on_taken(self, answer.before)
+                return answer.last_mid
+            case Missing():
+                self.on_gone()
+            case Barred(message):
+                self.on_barred(message)
+            case _:
+                self.on_replaced()
+        return None
 
-    def told_reset(self, last_mid: int) -> None:
-        """The client was told what is stored."""
-        self.given_mid = last_mid
+    async def at_rest(self, tell: Callable[[int], None]) -> None:
+        """Call `tell` with the session's last mid while no message of its is under way, if it is still attached.
+
+        What was answered before, the client was told before. What it hears afterwards was stored after this was asked:
+        so a `last_mid` and the receipts around it are told in the order in which they are true.
+        """
+        async with self.sends.shut():
+            last_mid = await self.confirm()
+            if last_mid is not None and self.open:
+                self.given_mid = last_mid
+                tell(last_mid)
 
     async def recheck(self) -> None:
         """After Redis was away: did it lose this session's messages, or its place?"""
         given = self.given_mid
         last_mid = await self.confirm()
-        if last_mid is not None and last_mid < given and self.follower is not None:
+        # What was told meanwhile counts, too: it may have been this very loss.
+        if last_mid is not None and last_mid < min(given, self.given_mid) and self.follower is not None:
             self.follower.restart()

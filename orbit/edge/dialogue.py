@@ -165,7 +165,8 @@ class Dialogue:
             self._edge.rates.message(self._line.id, rights.sub, self._line.address)
             self._over_rate = 0
             data = pack_checked(message.data, limit_bytes=self._edge.config.limits.data_bytes)
-            answer = await self._append(attachment, message.mid, data)
+            async with attachment.sends.passing():
+                self._judge(attachment, message.mid, await self._append(attachment, message.mid, data))
         except Unauthorized as error:  # before the timer says so
             self._expire(attachment)
             self._reject(message.tx, message.mid, error.code, error.message)
@@ -178,8 +179,6 @@ class Dialogue:
                 self._line.close(RATE_BROKEN, "the rate limit was broken again and again")
         except Unavailable:
             self._reject(message.tx, message.mid, "unavailable", "Redis can't be reached now", RETRY_AFTER_MS)
-        else:
-            self._judge(attachment, message.mid, answer)
 
     async def _append(self, attachment: Attachment, mid: int, data: bytes) -> Appended:
         subject = attachment.rights.sub
@@ -227,9 +226,11 @@ class Dialogue:
         self._left.pop(tx, None)
         public, self._attaches = self._store.public_name(tx, session), self._attaches + 1
         place = t.Place(self._edge.id, self._line.id, str(self._attaches))
+        self._edge.taking.add(place)
         try:
             await self._take(message, session, public, place)
         finally:
+            self._edge.taking.discard(place)
             if before is not None and not (tx in self.attachments and before.session == public):
                 self._edge.leaving.add(before.tx, before.session, before.place)
 
@@ -254,6 +255,7 @@ class Dialogue:
 
     async def _begin(self, message: Attach, session: Session, attachment: Attachment) -> bool:
         """Take the place, tell `attached`, and go on from the cursor. False: the connection closed meanwhile."""
+        gaps = self._edge.gaps
         done = await self._take_place(attachment)
         watch = attachment.watch
         feed = watch.begin(done.head, done.number, done.status)
@@ -270,12 +272,17 @@ class Dialogue:
         attachment.given_mid = done.last_mid
         self.attachments[message.tx] = attachment
         attachment.expiry = self._edge.access.at_expiry(attachment.rights, lambda: self._expire(attachment))
-        self.say(Attached(message.tx, session, str(cursor), done.status, done.last_mid))
+        attached = Attached(message.tx, session, str(cursor), done.status, done.last_mid)
         attachment.follower = Follower(self._edge.hub, watch, feed, self._line, attachment, cursor, attachment.session)
         if isinstance(first, LogReset):
-            attachment.follower.tell_reset(first, done.last_mid)
+            # In one frame: a client that heard the first alone would go on from the reset's cursor, unaware of it.
+            attachment.follower.tell_reset(first, done.last_mid, after=attached)
             first = None
+        else:
+            self.say(attached)
         attachment.follower.start(first)
+        if gaps != self._edge.gaps:
+            self._edge.check_again(attachment)
         return True
 
     async def _take_place(self, attachment: Attachment) -> t.AttachDone:
@@ -284,7 +291,8 @@ class Dialogue:
         )
         match answer:
             case t.AttachDone(before):
-                if before is not None and before != attachment.place:
+                attachment.number = answer.attach
+                if before is not None:
                     await self._edge.replace(attachment.tx, attachment.session, before)
                 return answer
             case t.Barred(text):
@@ -334,6 +342,9 @@ class Dialogue:
         if attachment.open:
             self._end(attachment, left="replaced" if code == "replaced" else None)
             self.say(Error(code, message, attachment.tx))
+
+    async def on_taken(self, attachment: Attachment, before: t.Place) -> None:
+        await self._edge.replace(attachment.tx, attachment.session, before)
 
     def _expire(self, attachment: Attachment) -> None:
         """Its token is over: nothing that it allowed is served any more."""

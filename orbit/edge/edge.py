@@ -62,6 +62,8 @@ class Edge:
         rates: How much of it.
         connections: The open WebSocket connections.
         draining: It is leaving.
+        gaps: How often Redis was away, or a connection to it was made again.
+        taking: Places that are being taken by attaches under way.
     """
 
     def __init__(self, config: EdgeConfig, store: Store, access: Access | None = None) -> None:
@@ -76,6 +78,8 @@ class Edge:
         self.tasks = Tasks()
         self.connections: dict[str, Peer] = {}
         self.draining = False
+        self.gaps = 0
+        self.taking: set[t.Place] = set()
         self.hub = Hub(store, config.pulse, self.metrics, on_edge=self._hear, on_gap=self.recheck)
         self.leaving = Leaving(store, config.pulse.retry_s)
         self.health = Health(self)
@@ -85,6 +89,7 @@ class Edge:
         self._deserted.set()
         self._recheck_due = self._rechecking = False
         self.metrics.count("subscriber_restarts", "Times that the subscription had gone deaf", self._went_deaf)
+        store.link.on_again = self.recheck
         self.metrics.gauge("connections", "Open WebSocket connections", lambda: len(self.connections))
         self.metrics.gauge("watched", "Transactions watched", lambda: len(self.hub))
         self.metrics.gauge("attachments", "Sessions attached", lambda: len(self.attachments()))
@@ -188,6 +193,7 @@ class Edge:
 
     def recheck(self) -> None:
         """Redis was away: nothing that was heard or written lately is certain. Look at all of it again."""
+        self.gaps += 1
         self.hub.on_gap()
         self._recheck_due = True
         if not self._rechecking:
@@ -199,5 +205,22 @@ class Edge:
             while self._recheck_due:
                 self._recheck_due = False
                 await check_sessions(self.attachments(), self.config.pulse.retry_s)
+                await self._leave_unknown()
         finally:
             self._rechecking = False
+
+    def check_again(self, attachment: Attachment) -> None:
+        """Redis was away while this attach was under way: what it was told may be lost."""
+        self.tasks.spawn(check_sessions((attachment,), self.config.pulse.retry_s), "checking a session")
+
+    async def _leave_unknown(self) -> None:
+        """Free the places that Redis holds for this edge though nobody is there any more: it lost that they left."""
+        try:
+            found = await self.store.places_of(self.id)
+        except OrbitError as error:
+            log.debug("looking for places of this edge: %s", error)
+            return
+        held = {attachment.place for attachment in self.attachments()} | self.taking
+        for tx, session, place in found:
+            if place not in held:
+                self.leaving.add(tx, session, place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from orbit.protocol.codecs import Codec
 from orbit.protocol.cursors import Cursor
 from orbit.protocol.entries import Entry, LogPage, LogReset
 from orbit.protocol.ids import Epoch, PublicName
-from orbit.protocol.messages import Advance
+from orbit.protocol.messages import Advance, EdgeMessage
 from orbit.protocol.replay import Batch, Feed, Tail
 from orbit.store.types import Missing
 
@@ -44,9 +45,11 @@ class Listener(Protocol):
     def on_end(self) -> None: ...
     def on_gone(self) -> None: ...
     def on_defect(self, error: Exception) -> None: ...
-    def told_reset(self, last_mid: int) -> None: ...
-    async def confirm(self) -> int | None:
-        """The session's last mid, asked anew. None: it isn't attached any more."""
+    async def at_rest(self, tell: Callable[[int], None]) -> None:
+        """Call `tell` with the session's last mid, asked anew while none of its messages is under way.
+
+        Not where it isn't attached any more.
+        """
 
 
 class Follower:
@@ -97,7 +100,11 @@ class Follower:
             self._tell(told, rendered)
 
     def on_reset(self, reset: LogReset) -> None:
-        self._catch_up(reset)
+        if self.tail.lags:
+            self.tail.step_back()  # what it was told may stand still: the log says
+            self._catch_up()
+        else:
+            self._catch_up(reset)
 
     def on_gone(self) -> None:
         self._listener.on_gone()
@@ -194,22 +201,30 @@ class Follower:
 
     async def _reset(self, reset: LogReset) -> None:
         """Tell a reset, with the session's last mid as the store has it now."""
+
+        def tell(last_mid: int) -> None:
+            if not self._stopped:
+                self.tell_reset(reset, last_mid)
+
         while not self._stopped:
             try:
-                last_mid = await self._listener.confirm()
+                await self._listener.at_rest(tell)
             except OrbitError:
                 await asyncio.sleep(self._hub.pulse.retry_s)
                 continue
-            if last_mid is not None and not self._stopped:
-                self.tell_reset(reset, last_mid)
             return
 
-    def tell_reset(self, reset: LogReset, last_mid: int) -> None:
-        """Tell a reset; what follows its cursor comes next."""
+    def tell_reset(self, reset: LogReset, last_mid: int, *, after: EdgeMessage | None = None) -> None:
+        """Tell a reset; what follows its cursor comes next.
+
+        Args:
+            after: What is told before it, in the same frame: the client hears both or none.
+        """
         self._distrusted = False
         self.tail.on_reset(reset)
-        self._listener.told_reset(last_mid)
         self._hub.metrics.resets.labels(reset.reason).inc()
         codec = self._sink.codec
         payload = codec.encode_reset(self._watch.tx, str(reset.cursor), reset.reason, reset.view, last_mid)
+        if after is not None:
+            payload = codec.together((codec.encode(after), payload))
         self._sink.write(frame(payload, text=codec.text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from orbit.errors import ProtocolError
@@ -70,6 +71,10 @@ class Codec(ABC):
         if error is not None:
             head["error"] = {"type": error.type, "message": error.message}
         return self._write(head) if result is None else self._splice(head, "result", result)
+
+    @abstractmethod
+    def together(self, payloads: Sequence[bytes]) -> bytes:
+        """Several messages, each encoded, as the payload of one frame."""
 
     def _read(self, frame: str | bytes, text: bool | None) -> tuple[object, wire.ReadValue]:
         came_as_text = isinstance(frame, str) if text is None else text

@@ -9,6 +9,7 @@ import json
 from base64 import b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from orbit.errors import BadRequest, ProtocolError
@@ -50,6 +51,9 @@ class JsonCodec(Codec):
     name: ClassVar[str] = "json"
     subprotocol: ClassVar[str] = "orbit.v1.json"
     text: ClassVar[bool] = True
+
+    def together(self, payloads: Sequence[bytes]) -> bytes:
+        return b"[%b]" % b",".join(payloads)
 
     def _parse(self, frame: str | bytes) -> tuple[object, ReadValue]:
         text = _text(frame)

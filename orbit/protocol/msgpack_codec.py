@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, cast
 
 import msgpack
@@ -13,7 +13,8 @@ from orbit.protocol.messages import Value
 from orbit.protocol.values import check_value
 from orbit.protocol.wire import ReadValue
 
-_pack = cast(Callable[[Any], bytes], msgpack.Packer(autoreset=True).pack)
+_packer = msgpack.Packer(autoreset=True)
+_pack = cast(Callable[[Any], bytes], _packer.pack)
 _FIXMAP = 0x80
 
 
@@ -42,6 +43,10 @@ class MsgpackCodec(Codec):
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise ProtocolError(f"not MessagePack with text keys: {type(error).__name__}") from None
         return raw, _checked
+
+    def together(self, payloads: Sequence[bytes]) -> bytes:
+        head: bytes = _packer.pack_array_header(len(payloads))
+        return head + b"".join(payloads)
 
     def _write_value(self, value: Value) -> object:
         return value

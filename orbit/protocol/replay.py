@@ -268,6 +268,10 @@ class Tail:
         """Tell the reset; what follows its cursor comes next."""
         self.position = self._told = reset.cursor
 
+    def step_back(self) -> None:
+        """Go on from what the follower was told last: what lies between wasn't for it."""
+        self.position = self._told
+
     @property
     def lags(self) -> bool:
         """What the follower was told last lies before its position."""

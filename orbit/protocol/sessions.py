@@ -18,6 +18,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from orbit.protocol.cursors import NEW_ONLY
 from orbit.protocol.messages import (
     Advance,
     Attach,
@@ -242,7 +243,9 @@ class ClientSession:
     # ---- decisions
 
     def _on_attached(self, message: Attached, now: float) -> list[Fate]:
-        self.session, self.cursor, self.status = message.session, message.cursor, message.status
+        self.session, self.status = message.session, message.status
+        if self.cursor == NEW_ONLY:
+            self.cursor = message.cursor  # else it is what was asked for, or a reset's, which is taken with that alone
         self.attached, self.over = True, False
         self._attached_at = now
         fates = self._compare(message.last_mid)

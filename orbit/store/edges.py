@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from orbit.protocol.ids import PublicName, TxId
 from orbit.store import script
 from orbit.store.base import milliseconds
 from orbit.store.registry import Registers
+from orbit.store.types import Place
 
 SWEEP_AT_ONCE = 200
 
@@ -41,6 +43,13 @@ class Edges(Registers):
                 await self._forget(self._keys.edges, edge, only_silent=True)
         return freed
 
+    async def places_of(self, edge: str) -> list[tuple[TxId, PublicName, Place]]:
+        """The places that Redis holds for this edge."""
+        found = await asyncio.gather(
+            *(self._places_in(partition, edge) for partition in range(self._keys.partitions))
+        )
+        return [one for some in found for one in some]
+
     async def tell_edge(self, edge: str, payload: bytes) -> None:
         """Publish on an edge's own channel (`replaced`, `barred`)."""
         await self._link.write("SPUBLISH", self._keys.edge_channel(edge), payload)
@@ -50,6 +59,17 @@ class Edges(Registers):
             *(self._free_in(partition, edge, up_to) for partition in range(self._keys.partitions))
         )
         return sum(counts)
+
+    async def _places_in(self, partition: int, edge: str) -> list[tuple[TxId, PublicName, Place]]:
+        members = await self._link.read("ZRANGE", f"{self._keys.partition(partition)}:places:{edge}", 0, -1)
+        found = []
+        for member in members:
+            tx, _, public = member.decode().partition(":")
+            text = await self._link.read("HGET", f"{self._keys.transaction(TxId(tx))}:sess", f"p:{public}")
+            place = Place.parse(text.decode()) if text is not None else None
+            if place is not None and place.edge == edge:
+                found.append((TxId(tx), PublicName(public), place))
+        return found
 
     async def _free_in(self, partition: int, edge: str, up_to: str) -> int:
         freed, found, grace_ms = 0, SWEEP_AT_ONCE, milliseconds(self.settings.grace_s)

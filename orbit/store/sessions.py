@@ -23,9 +23,29 @@ class Sessions(StorePart):
         Raises:
             OutcomeUnknown: The connection broke. The same attach again is safe. Atomic in `attach.lua`.
         """
+        answer = await self._attach(tx, session, place, subject, "")
+        assert not isinstance(answer, t.Newer)
+        return answer
+
+    async def attach_again(
+        self, tx: TxId, session: PublicName, place: t.Place, subject: str | None, attach: int
+    ) -> t.AttachDone | t.Missing | t.Barred | t.NotPlace | t.Crowded | t.Newer:
+        """Make sure that the place is still that attach's: Redis may have lost it, or an edge freed it by mistake.
+
+        Where a later attach has had the place since, it stays as it is. One that an earlier attach has (Redis went back
+        to it) is taken.
+
+        Raises:
+            OutcomeUnknown: As `attach`.
+        """
+        return await self._attach(tx, session, place, subject, str(attach))
+
+    async def _attach(
+        self, tx: TxId, session: PublicName, place: t.Place, subject: str | None, again: str
+    ) -> t.AttachDone | t.Missing | t.Barred | t.NotPlace | t.Crowded | t.Newer:
         reply = await self._link.run(
             script.ATTACH, self._keys.both(tx), tx, session, str(place), subject or "", self._session_retain_ms,
-            self.settings.sessions,
+            self.settings.sessions, again,
         )  # fmt: skip
         match reply[0]:
             case b"missing":
@@ -34,6 +54,8 @@ class Sessions(StorePart):
                 return t.Barred(decode.text(reply[1]))
             case b"subject":
                 return t.NotPlace()
+            case b"newer":
+                return t.Newer()
             case b"crowded":
                 return t.Crowded()
         return t.AttachDone(
@@ -42,6 +64,7 @@ class Sessions(StorePart):
             number=int(reply[3]),
             status=decode.status(reply[4]),
             last_mid=int(reply[5]),
+            attach=int(reply[6]),
         )
 
     async def detach(self, tx: TxId, session: PublicName, place: t.Place) -> bool:

@@ -136,13 +136,22 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class AttachDone:
-    """The session's place is the caller's now; `before` is the place that it took, if any."""
+    """The session's place is the caller's now; `before` is the place that it took, if any.
+
+    `attach`: the number of this attach, by which it may take its place again should Redis lose it.
+    """
 
     before: Place | None
     head: Cursor
     number: int
     status: Status
     last_mid: int
+    attach: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Newer:
+    """A later attach of the session has had the place since. Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)

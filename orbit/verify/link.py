@@ -27,6 +27,7 @@ class Link:
         self.trace = trace
         self.number = number
         self.closed = False
+        self._rest: list[Message] = []
 
     @classmethod
     async def open(
@@ -59,7 +60,10 @@ class Link:
         await self.ws.send(self.codec.dump(messages[0] if len(messages) == 1 else list(messages)))
 
     async def read(self) -> list[Message]:
-        """The messages of the next frame. Raises ConnectionClosed once the connection is over."""
+        """The messages of the next frame, or what `expect` left of one. Raises ConnectionClosed once it is over."""
+        if self._rest:
+            rest, self._rest = self._rest, []
+            return rest
         try:
             frame = await self.ws.recv()
         except ConnectionClosed:
@@ -73,8 +77,10 @@ class Link:
     async def expect(self, *types: str, tx: str | None = None) -> Message:
         """The next message of one of these types (for `tx`, if given); others are recorded and passed over."""
         while True:
-            for message in await self.read():
+            messages = await self.read()
+            for place, message in enumerate(messages, 1):
                 if message["type"] in types and tx in (None, message.get("tx")):
+                    self._rest = messages[place:]
                     return message
 
     def over(self) -> None:

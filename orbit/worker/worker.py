@@ -97,6 +97,7 @@ class Worker:
         self._subscriber = Subscriber(
             store, on_wake=self._on_wake, on_nudge=lambda nudge: self._slots.nudge(nudge), on_gap=self._on_gap
         )
+        store.link.on_again = self._on_gap
         self._slots: Slots
         self._claimer: Claimer
         self._care: Caretaker

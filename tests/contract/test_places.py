@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orbit.protocol.cursors import START
-from orbit.protocol.ids import PublicName
+from orbit.protocol.ids import PublicName, TxId
 from orbit.store import types as t
 from orbit.store.types import StoreSettings
 from tests.contract.house import ANN, BOB, Heard, House, place
@@ -119,6 +119,95 @@ async def test_a_change_is_announced_to_the_owner_or_wakes_an_idle_one(house: Ho
     await heard.close()
     assert await house.status(grant.tx) == "pending"
     assert await house.is_ready(grant.tx)
+
+
+# ---- an attach whose place Redis lost
+
+
+async def again(house: House, tx: TxId, at: t.Place, attach: int, subject: str | None = None) -> object:
+    return await house.store.attach_again(tx, ANN, at, subject, attach)
+
+
+async def test_each_attach_has_a_higher_number(house: House) -> None:
+    tx = await house.begin()
+    first, second = await house.attach(tx), await house.attach(tx, at=place("e2"))
+    assert 10**15 < first.attach < second.attach < 10**16
+
+
+@covers("attach", "the clock went back")
+async def test_a_number_is_higher_whatever_the_clock_says(house: House) -> None:
+    tx = await house.begin()
+    await house.attach(tx)
+    ahead = 9_000_000_000_000_000
+    await house.redis.hset(house.store.keys.transaction(tx) + ":sess", f"a:{ANN}", ahead)
+    assert (await house.attach(tx, at=place("e2"))).attach == ahead + 1
+
+
+@covers("attach", "held still")
+async def test_a_place_that_is_held_still_is_left_as_it_is(house: House) -> None:
+    tx = await house.begin()
+    mine = await house.attach(tx)
+    await house.send(tx, 1, place=place())
+    answer = await house.refused(again(house, tx, place(), mine.attach))
+    assert answer == t.AttachDone(None, START, 0, "pending", 1)
+
+
+async def test_a_place_that_redis_lost_is_taken_again(house: House) -> None:
+    tx = await house.begin()
+    before = await house.keyspace()
+    mine = await house.attach(tx)
+    taken = await house.keyspace()
+    await house.rewind(before)
+    assert await again(house, tx, place(), mine.attach) == t.AttachDone(None, START, 0, "pending", 0)
+    row = await house.session(tx)
+    assert (row["p"], int(row["a"])) == (str(place()).encode(), mine.attach)
+    assert {*await house.keyspace()} == {*taken}
+
+
+@covers("attach", "a newer one")
+async def test_a_place_is_never_taken_again_from_a_later_attach(house: House) -> None:
+    """Edge 1 finds its place gone; before it has it again, the client attaches at edge 2, whose answer lets it number
+    its messages anew. Were edge 1 to take the place now, what the client had sent to it would be stored as well."""
+    tx = await house.begin()
+    first = await house.attach(tx)
+    await house.store.detach(tx, ANN, place())
+    await house.attach(tx, at=place("e2"))
+    await house.send(tx, 1, place=place("e2"))
+    assert await house.refused(again(house, tx, place(), first.attach)) == t.Newer()
+    assert await house.refused(house.store.append(tx, t.NewMessage(b"old", ANN, 2, place()))) == t.NotPlace()
+    await house.store.detach(tx, ANN, place("e2"))
+    assert await house.refused(again(house, tx, place(), first.attach)) == t.Newer(), "nor once that one has left"
+
+
+async def test_a_later_attach_takes_its_place_again_from_an_earlier_one_that_redis_went_back_to(house: House) -> None:
+    tx = await house.begin()
+    first = await house.attach(tx)
+    before = await house.keyspace()
+    second = await house.attach(tx, at=place("e2"))
+    await house.rewind(before)
+    assert await again(house, tx, place("e2"), second.attach) == t.AttachDone(place(), START, 0, "pending", 0)
+    assert await again(house, tx, place(), first.attach) == t.Newer()
+
+
+async def test_an_attach_that_finds_its_place_lost_is_judged_as_any(house: House) -> None:
+    grant = await house.run()
+    mine = await house.store.attach(grant.tx, ANN, place(), "ann")
+    assert isinstance(mine, t.AttachDone)
+    assert await again(house, grant.tx, place(), mine.attach, "bob") == t.NotPlace()
+    await house.commit(grant, barred=((ANN, "not you"),))
+    assert await again(house, grant.tx, place(), mine.attach, "ann") == t.Barred("not you")
+    assert await again(house, TxId("t" * 16), place(), mine.attach) == t.Missing()
+
+
+async def test_the_places_that_redis_holds_for_an_edge(house: House) -> None:
+    first, second = await house.begin(), await house.begin()
+    await house.attach(first)
+    await house.attach(second, BOB, place("e1", "c2", "3"))
+    await house.attach(second, ANN, place("e2"))
+    found = await house.store.places_of("e1")
+    assert sorted(found) == sorted([(first, ANN, place()), (second, BOB, place("e1", "c2", "3"))])
+    await house.attach(first, at=place("e2"))
+    assert await house.store.places_of("e1") == [(second, BOB, place("e1", "c2", "3"))]
 
 
 # ---- detach
@@ -277,7 +366,8 @@ async def test_a_session_whose_leaving_is_untold_is_kept(house: House) -> None:
     await house.commit(grant, told=((ANN, str(place())),))
     await house.store.detach(grant.tx, ANN, place())
     await house.attach(grant.tx, BOB)
-    assert await house.session(grant.tx) == {"t": str(place()).encode()}
+    kept = await house.session(grant.tx)
+    assert kept == {"t": str(place()).encode(), "a": kept["a"]}
 
 
 # ---- edges that are gone

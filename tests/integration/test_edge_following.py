@@ -397,6 +397,15 @@ async def test_a_trimmed_log_is_told_right_after_attached(edge: RunningEdge, sto
     assert await updates(link, 61 - after) == list(range(after, 61))
 
 
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
+async def test_a_reset_comes_in_one_frame_with_its_attached(edge: RunningEdge, hand: Hand, codec: str) -> None:
+    """A connection that broke between the two would leave a client at the reset's cursor that never heard of it."""
+    done = await hand.update(1)
+    link = await edge.link(codec)
+    await link.send({"type": "attach", "tx": hand.tx, "after": "9" + str(done.head)})
+    assert [message["type"] for message in await link.read()] == ["attached", "reset"]
+
+
 async def test_a_cursor_of_another_history_is_told_as_rewound(edge: RunningEdge, hand: Hand) -> None:
     done = await hand.update(1)
     link = await edge.link()

@@ -77,6 +77,7 @@ class EventStream(Outgoing, Response):
         self._edge = edge
         self._beat_s = edge.config.pulse.heartbeat_s
         self._first: list[bytes] = []
+        self._asked = ""
 
     async def begin(self, tx: TxId, after: str, session: str | None) -> None:
         """Attach.
@@ -87,8 +88,9 @@ class EventStream(Outgoing, Response):
         self._edge.take_in(self)
         self._dialogue.receive(Attach(tx, after, session))
         self._first = await self.next()
+        self._asked = after
         payload, _ = next(payloads(self._first[0]))
-        answer = json.loads(payload)
+        (answer, _), *_ = _messages(payload)
         if answer["type"] == "error":
             raise _refused(answer)
 
@@ -148,19 +150,30 @@ class EventStream(Outgoing, Response):
 
     async def _tell(self, send: Send, frames: bytes) -> bool:
         """Whether that was the last that there is to tell."""
-        for payload, _ in payloads(frames):
-            message = json.loads(payload)
-            block = _block(message, payload)
-            if block:
-                await _chunk(send, block)
-            if message["type"] == "end" or (message["type"] == "error" and "op" not in message):
-                return True
+        for frame, _ in payloads(frames):
+            messages = _messages(frame)
+            for message, payload in messages:
+                # Should the stream break before the reset that follows, the browser asks from where it asked before.
+                block = _block(message, payload, self._asked if len(messages) > 1 else None)
+                if block:
+                    await _chunk(send, block)
+                if message["type"] == "end" or (message["type"] == "error" and "op" not in message):
+                    return True
         return False
 
 
-def _block(message: dict[str, Any], payload: bytes) -> bytes:
-    """A message as an event; an advance as an id alone."""
-    place = b"id: %b\n" % message["cursor"].encode() if "cursor" in message else b""
+def _messages(payload: bytes) -> list[tuple[dict[str, Any], bytes]]:
+    """The messages of a frame, each with its text."""
+    said = json.loads(payload)
+    if isinstance(said, dict):
+        return [(said, payload)]
+    return [(one, json.dumps(one, ensure_ascii=False, separators=(",", ":")).encode()) for one in said]
+
+
+def _block(message: dict[str, Any], payload: bytes, asked: str | None) -> bytes:
+    """A message as an event; an advance as an id alone. `asked`: the id of an `attached` that a reset follows."""
+    cursor = asked if asked is not None and message["type"] == "attached" else message.get("cursor")
+    place = b"id: %b\n" % cursor.encode() if cursor is not None else b""
     if message["type"] == "advance":
         return place + b"\n"
     if message["type"] not in TOLD:

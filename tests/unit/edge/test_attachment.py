@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -22,25 +23,32 @@ MINE, OTHER = t.Place("e", "1", "1"), t.Place("f", "1", "1")
 class Bench:
     """A store that answers as it is told, and a keeper that remembers."""
 
-    def __init__(self, row: t.SessionRow | None, answer: Any = None, *, status: str = "running") -> None:
-        self.row, self.answer = row, answer
-        self.attached: list[t.Place] = []
+    def __init__(self, answer: Any, *, status: str = "running") -> None:
+        self.answer = answer
+        self.asked: list[tuple[t.Place, int]] = []
         self.over: list[str] = []
+        self.taken: list[t.Place] = []
         self.restarts = 0
         self.failures = 0
+        self.go_on = asyncio.Event()
+        self.go_on.set()
         watch = cast(Any, SimpleNamespace(tx=TxId("t" * 16), feed=SimpleNamespace(over=status == "finished")))
         self.attachment = Attachment(cast(Any, self), self, watch, NAME, MINE)
+        self.attachment.number = 7
         self.attachment.follower = cast(Follower, SimpleNamespace(restart=self.restart))
 
-    async def session(self, tx: TxId, session: PublicName) -> t.SessionRow | None:
+    async def attach_again(self, tx: TxId, session: PublicName, place: t.Place, subject: None, attach: int) -> Any:
         if self.failures:
             self.failures -= 1
             raise Unavailable("away")
-        return self.row
-
-    async def attach(self, tx: TxId, session: PublicName, place: t.Place, subject: None) -> Any:
-        self.attached.append(place)
+        self.asked.append((place, attach))
+        await self.go_on.wait()
+        if isinstance(self.answer, Exception):
+            raise self.answer
         return self.answer
+
+    async def on_taken(self, attachment: Attachment, before: t.Place) -> None:
+        self.taken.append(before)
 
     def restart(self) -> None:
         self.restarts += 1
@@ -55,46 +63,44 @@ class Bench:
         self.over.append("defect")
 
 
-def row(last_mid: int = 0, place: t.Place | None = MINE) -> t.SessionRow:
-    return t.SessionRow(NAME, None, last_mid, place)
+def done(last_mid: int = 0, before: t.Place | None = None) -> t.AttachDone:
+    return t.AttachDone(before, START, 0, "running", last_mid)
 
 
-def done(last_mid: int = 0) -> t.AttachDone:
-    return t.AttachDone(None, START, 0, "running", last_mid)
-
-
-async def test_the_place_is_still_its_own() -> None:
-    bench = Bench(row(3))
+async def test_the_place_is_its_own_under_the_number_of_its_attach() -> None:
+    bench = Bench(done(3))
     assert await bench.attachment.confirm() == 3
-    assert bench.attached == bench.over == []
+    assert bench.asked == [(MINE, 7)]
+    assert bench.over == bench.taken == []
 
 
-@pytest.mark.parametrize("found", [None, row(0, None)])
-async def test_a_lost_place_is_taken_again(found: t.SessionRow | None) -> None:
-    bench = Bench(found, done(2))
+async def test_who_had_the_place_from_an_earlier_attach_is_told() -> None:
+    bench = Bench(done(2, OTHER))
     assert await bench.attachment.confirm() == 2
-    assert bench.attached == [MINE]
+    assert bench.taken == [OTHER]
 
 
 @pytest.mark.parametrize(
-    ("found", "answer", "status", "code"),
+    ("answer", "status", "code"),
     [
-        (row(0, OTHER), None, "running", "replaced"),
-        (None, t.Missing(), "running", "not_found"),
-        (None, t.Missing(), "finished", "gone"),
-        (None, t.Barred("no"), "running", "forbidden"),
-        (None, t.NotPlace(), "running", "replaced"),
+        (t.Newer(), "running", "replaced"),
+        (t.Missing(), "running", "not_found"),
+        (t.Missing(), "finished", "gone"),
+        (t.Barred("no"), "running", "forbidden"),
+        (t.NotPlace(), "running", "replaced"),
     ],
 )
-async def test_what_is_its_own_no_more(found: t.SessionRow | None, answer: Any, status: str, code: str) -> None:
-    bench = Bench(found, answer, status=status)
+async def test_what_is_its_own_no_more(answer: Any, status: str, code: str) -> None:
+    bench = Bench(answer, status=status)
     assert await bench.attachment.confirm() is None
     assert bench.over == [code]
+    told: list[int] = []
+    await bench.attachment.at_rest(told.append)
+    assert told == []
 
 
-@pytest.mark.parametrize("found", [row(), None])
-async def test_what_was_detached_meanwhile(found: t.SessionRow | None) -> None:
-    bench = Bench(found, done())
+async def test_what_was_detached_meanwhile() -> None:
+    bench = Bench(t.Newer())
     bench.attachment.open = False
     assert await bench.attachment.confirm() is None
     assert bench.over == []
@@ -102,25 +108,65 @@ async def test_what_was_detached_meanwhile(found: t.SessionRow | None) -> None:
 
 @pytest.mark.parametrize(("given", "last_mid", "restarts"), [(0, 0, 0), (3, 3, 0), (3, 4, 0), (3, 2, 1)])
 async def test_a_receipt_that_redis_lost(given: int, last_mid: int, restarts: int) -> None:
-    bench = Bench(row(last_mid))
+    bench = Bench(done(last_mid))
     bench.attachment.given_mid = given
     await check_sessions([bench.attachment], 0.0)
     assert bench.restarts == restarts
-    bench.attachment.told_reset(last_mid)
+    await bench.attachment.at_rest(lambda last_mid: None)
     await check_sessions([bench.attachment], 0.0)
     assert bench.restarts == restarts
 
 
+async def test_a_loss_that_a_reset_told_meanwhile_is_not_told_again() -> None:
+    """The log was found rewound, and told with the last mid, between this check's question and its answer."""
+    bench = Bench(done(1))
+    bench.attachment.given_mid = 3
+    bench.go_on.clear()
+    checking = asyncio.ensure_future(bench.attachment.recheck())
+    await asyncio.sleep(0)
+    bench.attachment.given_mid = 1
+    bench.go_on.set()
+    await checking
+    assert bench.restarts == 0
+
+
+async def test_what_is_stored_is_told_between_the_answers_to_messages() -> None:
+    """A message under way when the store is asked may be stored after that, and its receipt be told before the reset:
+    then the client would take its receipt for lost, and its next message under that mid would be taken for a repeat."""
+    bench = Bench(done(5))
+    told: list[object] = []
+    stored = asyncio.Event()
+
+    async def send(mid: int) -> None:
+        async with bench.attachment.sends.passing():
+            await stored.wait()
+            bench.answer = done(mid)
+            told.append(f"receipt {mid}")
+
+    first = asyncio.ensure_future(send(6))
+    await asyncio.sleep(0)
+    resetting = asyncio.ensure_future(bench.attachment.at_rest(told.append))
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(send(7))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert told == []
+    stored.set()
+    await asyncio.gather(first, resetting, second)
+    assert told == ["receipt 6", 6, "receipt 7"]
+    assert bench.attachment.given_mid == 6
+
+
 async def test_redis_that_does_not_answer_is_asked_again() -> None:
-    bench = Bench(row(1))
+    bench = Bench(done(1))
     bench.failures, bench.attachment.given_mid = 3, 2
     await check_sessions([bench.attachment], 0.0)
     assert bench.restarts == 1
 
 
 async def test_a_defect_harms_its_own_attachment_alone() -> None:
-    broken, sound = Bench(row()), Bench(row(1))
-    broken.row, sound.attachment.given_mid = cast(Any, 7), 2
+    broken, sound = Bench(RuntimeError("a defect")), Bench(done(1))
+    sound.attachment.given_mid = 2
     await check_sessions([broken.attachment, sound.attachment], 0.0)
     assert broken.over == ["defect"]
     assert sound.restarts == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -171,11 +172,9 @@ class Client:
             self.follower.stop()
         self._news.set()
 
-    def told_reset(self, last_mid: int) -> None:
-        pass
-
-    async def confirm(self) -> int | None:
-        return self.last_mid
+    async def at_rest(self, tell: Callable[[int], None]) -> None:
+        if self.last_mid is not None:
+            tell(self.last_mid)
 
     async def until(self, count: int) -> list[dict[str, Any]]:
         """What it was told, once that are so many messages; they are forgotten."""

@@ -1,7 +1,8 @@
 -- Rows of sessions. Needs clock, wake, timers.
--- A row stands in the hash `:sess` as `<x>:<public name>`: m last mid, p place, t the place that the State was told ('' gone),
--- u subject, n unread messages, b bar text. `:conn` holds those with a place, `:seen` those without one, by when they
--- left; `:changes` those whose place isn't the one told, by when the State is to be told.
+-- A row stands in the hash `:sess` as `<x>:<public name>`: m last mid, p place, a the number of the attach that took
+-- one last, t the place that the State was told ('' gone), u subject, n unread messages, b bar text. `:conn` holds those with a
+-- place, `:seen` those without one, by when they left; `:changes` those whose place isn't the one told, by when the State is to
+-- be told.
 -- Suffixes of the transaction's key: those; of the partition's: `:places:<edge>`, member `<id>:<public name>`.
 local function row(tx, public, ...)
   local fields = {}
@@ -16,8 +17,8 @@ local function edge_of(place)
 end
 
 local function forget(tx, public)
-  redis.call('HDEL', tx .. ':sess', 'm:' .. public, 'p:' .. public, 't:' .. public, 'u:' .. public, 'n:' .. public,
-    'b:' .. public)
+  redis.call('HDEL', tx .. ':sess', 'm:' .. public, 'p:' .. public, 'a:' .. public, 't:' .. public, 'u:' .. public,
+    'n:' .. public, 'b:' .. public)
   redis.call('ZREM', tx .. ':seen', public)
 end
 
