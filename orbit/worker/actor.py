@@ -54,12 +54,19 @@ def reasons(error: ValidationError) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """`run` waits for something else than its turn, until `until_s` at the latest. `held`: in a thread, which stays."""
+    """`run` waits for something else than its turn.
+
+    Attributes:
+        until_s: At the latest until then.
+        over: Whether what it waits for is there already, though `run` hasn't gone on yet.
+        held: It waits in a thread, which stays.
+        limit: The limit whose permit it waits for.
+    """
 
     until_s: float | None
+    over: Callable[[], bool]
     held: bool = False
     limit: str | None = None
-    """The limit whose permit it waits for."""
 
 
 class Actor:
@@ -200,9 +207,16 @@ class Actor:
         self.turn = Turn()
         self._holder, self._held_since_s = asyncio.current_task(), now_s()
         self.limit_turn(current_frame.get(), self.options.turn_timeout_s)
-        if self.steps and encode(self.state) != self.history.committed:
+        if self.steps and self._changed():
             self.touched = True
             self.roll_back()
+
+    def _changed(self) -> bool:
+        """Whether the fields aren't those of the last commit; some that can't be written down aren't."""
+        try:
+            return encode(self.state) != self.history.committed
+        except UsageError:
+            return True
 
     def give(self) -> None:
         """Give the turn away: first to whoever waited longest."""
@@ -347,7 +361,7 @@ class Actor:
     def long_pause_s(self) -> float:
         """How much longer `run` waits, where that is worth a sleep of the whole transaction; else 0."""
         pause = self.pause
-        if pause is None or pause.held:
+        if pause is None or pause.held or pause.over():
             return 0.0
         left_s = float("inf") if pause.until_s is None else pause.until_s - now_s()
         return left_s if left_s > self.around.long_pause_s else 0.0

@@ -105,23 +105,33 @@ class Claimer:
     async def _claim(self, partition: int, room: int) -> None:
         asked_s = now_s()
         try:
-            grants = await self._ask(partition, room)
-            if len(grants) == room:
-                self._wanted[partition] = None
-        except BROKEN:
-            self._wanted[partition] = None
-            grants = ()
-        except Exception:
-            log.exception("a claim failed", partition=partition)
-            grants = ()
+            grants = await self._granted(partition, room)
+            self._asking[partition] = len(grants)  # what was granted has its room, also while it waits to be begun
+            await self._handing_over.acquire()
         finally:
             del self._asking[partition]
-        async with self._handing_over:
+        try:
             for grant in grants:
                 self._on_grant(grant, asked_s)
-            for _ in range(_PASSES):
+            for _ in range(_PASSES if grants else 0):
                 await asyncio.sleep(0)
+        finally:
+            self._handing_over.release()
         self.pump()
+
+    async def _granted(self, partition: int, room: int) -> tuple[t.Grant, ...]:
+        """What the partition gives; it is asked again where there may be more, or where nobody knows."""
+        try:
+            grants = await self._ask(partition, room)
+        except BROKEN:
+            self._wanted[partition] = None
+            return ()
+        except Exception:
+            log.exception("a claim failed", partition=partition)
+            return ()
+        if len(grants) == room:
+            self._wanted[partition] = None
+        return grants
 
     async def _ask(self, partition: int, room: int) -> tuple[t.Grant, ...]:
         """The grants, asked for under one id until the answer comes: older than a lease they are worth nothing."""

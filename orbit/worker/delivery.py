@@ -85,10 +85,7 @@ class Courier:
         """Let what is under way come to its end; what doesn't is done by another worker."""
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=patience_s)
-        for task in tuple(self._tasks.values()):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks.values())
+        await self.abandon()
 
     async def abandon(self) -> None:
         """Leave what is under way to its fate."""

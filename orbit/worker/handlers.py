@@ -79,13 +79,14 @@ class Attendant:
         return left_s if left_s > self._actor.around.lease_s else 0.0
 
     def _go(self) -> None:
-        rest_s = self._long_rest_s()
+        actor, rest_s = self._actor, self._long_rest_s()
         if rest_s:
-            self._actor.leave(Leaving.RESTING, rest_s)
-        elif self._actor.pause is not None and self._actor.pause.limit is not None:
-            self._actor.leave(Leaving.WAITING)
-        elif not self._actor.running or self._actor.long_pause_s > 0:
-            self._actor.leave(Leaving.IDLE)
+            actor.leave(Leaving.RESTING, rest_s)
+        elif actor.long_pause_s > 0:
+            assert actor.pause is not None
+            actor.leave(Leaving.IDLE if actor.pause.limit is None else Leaving.WAITING)
+        elif not actor.running:
+            actor.leave(Leaving.IDLE)
 
     # ---- what was found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextvars import copy_context
 from typing import Any
 
 from orbit.state import LeaveRun
@@ -42,10 +43,15 @@ async def live(actor: Actor, drop: asyncio.Event) -> Leaving:
 
 
 class _Life:
-    """What runs for a transaction: each part is begun when there is something for it to do."""
+    """What runs for a transaction: each part is begun when there is something for it to do.
+
+    It begins in the context of the transaction's task, though it may be a step or `run` that gives the occasion: no
+    context variable gets from there into a handler.
+    """
 
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
+        self._context = copy_context()
         self._working: list[asyncio.Task[None]] = []
         self._ending = False
 
@@ -53,7 +59,7 @@ class _Life:
         if self._actor.grant.loaded is not None:
             await _watched(self._actor, self._stay())
         else:
-            _begin(self._actor, self._stay())
+            self._begin(self._stay())
 
     async def _stay(self) -> None:
         actor = self._actor
@@ -66,32 +72,32 @@ class _Life:
             runs = "run" in actor.hooks and not actor.history.run_returned
             if runs:
                 actor.running = True
-                self._working.append(_begin(actor, run_all(actor)))
+                self._working.append(self._begin(run_all(actor)))
             actor.on_look = self._attend
             if not runs or actor.look.is_set():
                 self._attend()
         if actor.late_s is not None:
-            _begin(actor, _end_when_late(actor, actor.late_s))
+            self._begin(_end_when_late(actor, actor.late_s))
 
     def _attend(self) -> None:
         """Look after its inbox and its connections from now on, and decide when it is to sleep."""
         actor = self._actor
         if not actor.attended and not self._ending and not actor.closing:
             actor.attended = True
-            self._working.append(_begin(actor, Attendant(actor).run()))
+            self._working.append(self._begin(Attendant(actor).run()))
 
     def _end_when_cancelled(self) -> None:
         if not self._ending and not self._actor.closing:
             self._ending = True
-            _begin(self._actor, _end_cancelled(self._actor, self._working))
+            self._begin(_end_cancelled(self._actor, self._working))
 
-
-def _begin(actor: Actor, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    task = asyncio.ensure_future(_watched(actor, work))
-    actor.tasks.add(task)
-    task.add_done_callback(actor.tasks.discard)
-    task.add_done_callback(lambda _: work.close())  # it may have been ended before it began
-    return task
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        actor = self._actor
+        task = asyncio.get_running_loop().create_task(_watched(actor, work), context=self._context.copy())
+        actor.tasks.add(task)
+        task.add_done_callback(actor.tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # it may have been ended before it began
+        return task
 
 
 # ---- running

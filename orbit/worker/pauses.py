@@ -14,7 +14,7 @@ from orbit.store import types as t
 from orbit.worker.actor import Actor, Pause
 from orbit.worker.frames import Frame, Kind, forbid
 from orbit.worker.lease import now_s
-from orbit.worker.scopes import end_key, recall, record, sleep_member, wait_member
+from orbit.worker.scopes import end_key, is_of_run, recall, record, sleep_member, wait_member
 from orbit.worker.settling import persist
 from orbit.worker.steps import MAX_SECONDS, before_waiting, is_seconds
 from orbit.worker.surroundings import Leaving
@@ -36,7 +36,7 @@ async def pause(actor: Actor, frame: Frame, until_s: float | None, over: Callabl
     """Wait without the turn until `over()`, or until then. A long pause may be spent unloaded."""
 
     async def wait() -> None:
-        actor.pause = Pause(until_s, held=frame.threaded)
+        actor.pause = Pause(until_s, over, held=frame.threaded)
         actor.nudge()
         try:
             await _until(actor, until_s, over)
@@ -120,7 +120,8 @@ async def _take(actor: Actor, frame: Frame, key: str, member: str) -> Received |
     await pause(actor, frame, until_s, lambda: bool(actor.mail))
     turn, received = Turn(over=[member] if waiting else []), None
     if actor.mail:
-        entry = await _message(actor, actor.mail.popleft())
+        entry = await _message(actor, actor.mail[0])
+        actor.mail.popleft()  # not before: who is cancelled while it is read has taken nothing
         turn.consumed.append(entry.id)
         received = Received(entry.session, entry.subject, unpack(entry.data))
     limit_bytes = actor.around.limits.data_bytes + 1024  # the message was within its limit
@@ -174,7 +175,8 @@ async def child_result(actor: Actor, frame: Frame, name: str, field: str, key: s
     forbid(frame, "result", NOT_IN_A_HANDLER, "only run waits for a child: set a field that run looks at")
     await before_waiting(actor, frame, "result")
     names, recorded = actor.history.names, end_key(key)
-    if recorded not in names and field not in actor.history.children:
+    ours = is_of_run(key, actor.history.passes)
+    if not ours or (recorded not in names and field not in actor.history.children):
         raise UsageError(f"result of {name!r}: only what run itself started, since its last restart, can be waited for")
     await pause(actor, frame, None, lambda: recorded in names)
     status, result, error = recall("end", name, names[recorded])

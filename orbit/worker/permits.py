@@ -40,10 +40,12 @@ def _short(value: str) -> str:
 async def admitted(actor: Actor) -> None:
     """Return once the transaction may run: with a permit, where it needs one. A long wait is spent unloaded."""
     actor.permit = limit_of(actor.options, actor.state)
-    while actor.permit is not None and not await ask(actor, actor.permit):
-        actor.pause = Pause(None, limit=actor.permit.name)
+    while actor.permit is not None:
+        actor.stirred.clear()  # before it asks: the permit may be given, and told of, while the answer is on its way
+        if await ask(actor, actor.permit):
+            return
+        actor.pause = Pause(None, actor.stirred.is_set, limit=actor.permit.name)
         actor.nudge()
-        actor.stirred.clear()
         try:
             async with asyncio.timeout(PERMIT_AGAIN_S):
                 await actor.stirred.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping
+from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -68,6 +69,7 @@ class Slots:
         on_room: Callable[[], None], lending: Lending | None = None,
     ) -> None:  # fmt: skip
         self._lending = lending
+        self._context = copy_context()
         self._told_to_drain = asyncio.Event()
         self._lent: set[asyncio.Task[None]] = set()
         self._hurried = False
@@ -120,7 +122,8 @@ class Slots:
         self._take(self._hold(actor))
 
     def _take(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
+        """Begin it in the worker's own context: room may have been made by the code of another transaction."""
+        task = asyncio.get_running_loop().create_task(work, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._free)
         return task
@@ -215,9 +218,11 @@ class Slots:
         finally:
             self._around.metrics.released[leaving.value].inc()
             try:
-                await self._release(actor, leaving)
-                if leaving not in (Leaving.HANDED_OVER, Leaving.WAITING):
+                # Before the release: who takes it over then asks anew. A hand-over keeps its permit, one that waits its
+                # place; and the permit of what is held elsewhere by now isn't ours to give any more.
+                if leaving not in (Leaving.HANDED_OVER, Leaving.WAITING, Leaving.GONE):
                     await self._give_back(actor)
+                await self._release(actor, leaving)
             finally:
                 self._forget(actor)
                 actor.released.set()

@@ -9,13 +9,15 @@ import pytest
 
 from orbit import Connection, State, TransactionFailed, UsageError
 from orbit.protocol.ids import TxId
+from orbit.protocol.values import pack
 from orbit.store import types as t
+from orbit.store.outboxes import child_of
 from orbit.store.store import Store
 from orbit.worker.delivery import deliver
 from orbit.worker.surroundings import Leaving
 from tests.integration.fleet import Fleet, status, until
 from tests.integration.house import House, Stay, Tap
-from tests.integration.probes import Probe, Probed, forever
+from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
 from tests.support.waiting import soon
 
 
@@ -268,3 +270,78 @@ def _schema(cls: type[State]) -> str:
     import json
 
     return json.dumps(cls.model_json_schema())
+
+
+class Backwards(Probed, stays_open=False):
+    """Waits for the second child first; what the first one came to is recorded by then."""
+
+    async def run(self) -> list[Any]:
+        first = await self.transaction.start("first", Square(n=1))
+        second = await self.transaction.start("second", Square(n=2))
+        Probed.probe.seen += [first.id, second.id]
+        return [await second.result(), await first.result()]
+
+
+async def test_a_worker_that_gets_full_puts_nobody_to_sleep_for_what_is_there_already(
+    house: House, probe: Probe
+) -> None:
+    """On a full worker a wait ends the stay at once. One that is over as soon as it begins mustn't: nothing would wake
+    the transaction again.
+
+    The worker gets full as the second end comes. That end wakes `run`, and the inbox's attendant has no more patience;
+    `run` at once begins to wait for the first one, which is recorded; only then the patience is seen to be over.
+    """
+    house.options["linger_s"] = 3600.0
+    tx = await house.start(Backwards)
+    stay = await house.claim(Backwards, tx)
+    await soon(lambda: stay.actor.pause is not None and len(stay.actor.history.children) == 2)
+    fields = {child_of(field)[0]: field for field in stay.actor.history.children}
+    first, second = (fields[child] for child in probe.seen)
+    await end(house, tx, first, 1)
+    stay.actor.nudge()
+    await soon(lambda: first not in stay.actor.history.children)
+    await steps_of_the_loop()
+    await end(house, tx, second, 4)
+    stay.actor.hurry()
+    assert await stay.leaving() is Leaving.ENDED
+    assert await house.end(tx) == ("finished", [4, 1])
+
+
+async def end(house: House, tx: TxId, field: str, result: int) -> None:
+    child, key = child_of(field)
+    await house.store.deliver(t.Parent(tx, key), child, t.Outcome("finished", pack(result)))
+
+
+class Elsewhere(Probed):
+    """Keeps a handle of a child that its handler started, and of one that `run` started before its restart."""
+
+    again: bool = False
+
+    async def run(self) -> None:
+        if not self.again:
+            Probed.probe.seen.append(await self.transaction.start("of run", Square(n=3)))
+            self.again = True
+            await self.transaction.restart()
+        await self.transaction.step("wait", Probed.probe.go.wait)
+        for handle in Probed.probe.seen:
+            try:
+                await handle.result()
+            except UsageError as error:
+                Probed.probe.errors.append(error)
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        Probed.probe.seen.append(await self.transaction.start("of a handler", Square(n=4)))
+
+
+async def test_what_run_did_not_start_it_does_not_wait_for(house: House, probe: Probe) -> None:
+    tx = await house.start(Elsewhere)
+    stay = await house.claim(Elsewhere, tx)
+    await soon(lambda: len(probe.seen) == 1)
+    await house.send(tx, "start")
+    await soon(lambda: len(probe.seen) == 2)
+    probe.go.set()
+    await soon(lambda: len(probe.errors) == 2 or stay.task.done())
+    assert [str(error) for error in probe.errors] == [
+        f"result of {name!r}: only what run itself started, since its last restart, can be waited for"
+        for name in ("of run", "of a handler")
+    ]

@@ -11,9 +11,10 @@ import pytest
 
 from orbit.protocol.ids import TxId
 from orbit.store import types as t
+from orbit.worker.actor import PERMIT_AGAIN_S
 from orbit.worker.permits import tell
 from tests.integration.fleet import Fleet, status, until
-from tests.integration.house import House
+from tests.integration.house import House, Tap
 from tests.integration.probes import Probe, Probed
 from tests.support.waiting import soon
 
@@ -154,3 +155,70 @@ async def test_a_cancelled_one_waits_no_longer(house: House, probe: Probe, fleet
     other = await house.start(Held)
     probe.go.set()
     await until(house.store, other, status("finished"))
+
+
+class Nap(Probed, stays_open=False, max_running=1):
+    async def run(self) -> None:
+        Probed.probe.seen.append("run")
+        await self.transaction.sleep("nap", 3600.0)
+
+
+async def test_who_falls_asleep_gives_its_permit_back_before_another_worker_can_have_it(
+    house: House, probe: Probe, fleet: Fleet
+) -> None:
+    """Released first, it could be taken over, under its permit, by the time that the worker before gives that back."""
+    tx = await house.start(Nap)
+    worker = await fleet.worker(Nap, linger_s=0.0, concurrency=1)
+    store = worker._store
+    released, done = store.release, []
+
+    async def release(*args: Any, **more: Any) -> Any:
+        done.append(await held(house, "Nap"))
+        return await released(*args, **more)
+
+    store.release = release  # type: ignore[method-assign]
+    worker._slots.hurry()
+    await until(house.store, tx, status("idle"))
+    assert done == [[]]
+
+
+async def held(house: House, limit: str) -> list[str]:
+    """Who holds a permit."""
+    link = house.store._link
+    partition = house.store.keys.partition(house.store.keys.partition_named(limit))
+    return [member.decode() for member in await link.read("ZRANGE", f"{partition}:held:{limit}", 0, -1)]
+
+
+async def test_a_permit_of_what_is_held_elsewhere_by_now_is_not_given_back(
+    house: House, probe: Probe, fleet: Fleet
+) -> None:
+    """Its worker was paused past its lease; another one runs it, under the same permit."""
+    tx = await house.start(Held)
+    worker = await fleet.worker(Held)
+    await probe.there.wait()
+    actor = worker._slots._actors[tx]
+    actor.note_lost()
+    await actor.released.wait()
+    assert await held(house, "Held") == [tx]
+    probe.go.set()
+
+
+async def test_a_permit_that_is_given_while_the_answer_is_on_its_way_is_not_missed(house: House, probe: Probe) -> None:
+    """It is told of before the answer `wait` is there: nobody tells it again for half a minute."""
+    tx = await house.start(Held)
+    probe.go.set()
+    tap = Tap(house.store)
+    permit = house.store.permit
+
+    async def slowly(*args: Any) -> t.Permit:
+        if not probe.counts["asked"]:
+            probe.counts["asked"] += 1
+            stay.actor.stir()
+            return t.Permit(False, ())
+        return await permit(*args)
+
+    tap.permit = slowly  # type: ignore[attr-defined]
+    stay = await house.claim(Held, tx, tap)
+    async with asyncio.timeout(PERMIT_AGAIN_S / 2):
+        await stay.leaving()
+    assert await house.end(tx) == ("finished", None)

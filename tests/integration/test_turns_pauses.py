@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -288,3 +289,36 @@ async def test_a_state_with_on_update_has_no_wait_message(house: House, probe: P
     tx, stay = await house.run(Both)
     await stay.leaving()
     assert "this State has on_update" in ((await house.store.get(tx)).trace or "")  # type: ignore[union-attr]
+
+
+class Impatient(Probed, stays_open=False):
+    """Its patience ends while the message that is there is being read."""
+
+    async def run(self) -> list[Any]:
+        try:
+            async with asyncio.timeout(None) as Probed.probe.limit:
+                await self.transaction.wait_message("first")
+        except TimeoutError:
+            Probed.probe.seen.append("gave up")
+        message = await self.transaction.wait_message("second")
+        assert message is not None
+        return [message.data]
+
+
+async def test_who_gives_up_while_the_message_is_read_has_taken_nothing(house: House, probe: Probe) -> None:
+    tx = await house.start(Impatient)
+    tap = Tap(house.store)
+    read_message = house.store.read_message
+
+    async def slowly(*args: Any) -> Any:
+        if not probe.seen:
+            probe.expire()
+            await asyncio.sleep(3600)  # until it is cancelled
+        return await read_message(*args)
+
+    tap.read_message = slowly  # type: ignore[attr-defined]
+    stay = await house.claim(Impatient, tx, tap)
+    await house.send(tx, "hello")
+    await stay.leaving()
+    assert probe.seen == ["gave up"]
+    assert await house.end(tx) == ("finished", ["hello"])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from orbit import Connection, UsageError
+from orbit import Connection, UsageError, current_step
+from orbit.protocol.values import pack
+from orbit.store import types as t
 from tests.integration.house import House, Tap
 from tests.integration.probes import Probe, Probed, nothing, steps_of_the_loop
+from tests.support.waiting import soon
 
 # ---- steps
 
@@ -249,3 +253,75 @@ async def test_restart_forgets_the_names_and_keeps_the_fields(house: House, prob
     assert await house.end(tx) == ("finished", 3)
     assert [len(commit.forgotten) for commit in stay.tap.commits if commit.passes] == [2, 2]
     assert not stay.actor.history.names
+
+
+# ---- what a step leaves behind
+
+
+MARK: ContextVar[str] = ContextVar("mark", default="none")
+
+
+class Marked(Probed, stays_open=False):
+    heard: int = 0
+
+    async def run(self) -> list[Any]:
+        MARK.set("of run")
+        await self.transaction.step("slow", self.slow)
+        return [self.heard]
+
+    async def slow(self) -> None:
+        MARK.set("of the step")
+        await Probed.probe.stop_here()
+        await current_step().send_update("half")
+        await Probed.probe.begun.wait()
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        Probed.probe.seen.append(MARK.get())
+        try:
+            current_step()
+        except UsageError:
+            Probed.probe.seen.append("no step")
+        self.heard += 1
+        Probed.probe.begun.set()
+
+
+async def test_a_handler_runs_in_no_steps_context(house: House, probe: Probe) -> None:
+    """The step's own commit finds the first message, so the step gives the occasion for looking after the inbox."""
+    tx, stay = await house.run(Marked)
+    await probe.there.wait()
+    await house.store.append(tx, t.NewMessage(pack("hello")))
+    assert not stay.actor.attended
+    probe.go.set()
+    await stay.leaving()
+    assert await house.end(tx) == ("finished", [1])
+    assert probe.seen == ["none", "no step"]
+
+
+class Spoiled(Probed, stays_open=False, retries=0):
+    things: list[Any] = []  # noqa: RUF012 - a pydantic field
+
+    async def run(self) -> None:
+        await self.transaction.step("bad", self.spoil)
+
+    async def spoil(self) -> None:
+        self.things.append(object())
+        await Probed.probe.stop_here()
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        await self.transaction.send_update(len(self.things))
+
+
+async def test_what_a_step_leaves_in_a_field_that_can_not_even_be_written_down_holds_nobody_up(
+    house: House, probe: Probe
+) -> None:
+    tx, stay = await house.run(Spoiled)
+    await probe.there.wait()
+    for n in range(2):
+        await house.send(tx, n)
+        await soon(lambda n=n: stay.actor.history.head.seq == n + 1)  # type: ignore[misc]
+    probe.go.set()
+    await stay.leaving()
+    assert await house.updates(tx) == [0, 0]
+    found = await house.store.get(tx)
+    assert found is not None
+    assert "a step changed a field in place" in (found.trace or "")

@@ -7,14 +7,14 @@ import gc
 from types import SimpleNamespace
 from typing import Any
 
-from orbit.worker.life import _begin
+from orbit.worker.life import _Life
 
 
 async def test_one_that_is_ended_before_it_begins_leaves_nothing_that_was_never_awaited() -> None:
     async def part() -> None: ...
 
     actor: Any = SimpleNamespace(tasks=set())
-    task = _begin(actor, part())
+    task = _Life(actor)._begin(part())
     task.cancel()
     await asyncio.wait((task,))
     del task
