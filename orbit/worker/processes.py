@@ -57,7 +57,7 @@ class Processes:
         """What the job's function returns or raises.
 
         Args:
-            timeout_s: How long it may take, once there is a process for it.
+            timeout_s: How long it may take from its call on: without the start of a process, and its imports.
 
         Raises:
             UsageError: It can't be pickled, or what it returned can't.
@@ -72,15 +72,14 @@ class Processes:
             try:
                 host = await self._take()
                 try:
-                    async with asyncio.timeout(timeout_s):
-                        return await host.run(packed, job, send)
+                    return await host.run(packed, job, send, timeout_s)
                 finally:
                     self._give(host)
             finally:
                 outside().end()
 
     async def close(self) -> None:
-        """End all, also those that are busy."""
+        """End all, also those that are busy; return when none is left."""
         for host in self._all:
             host.kill()
         outside().begin()
@@ -96,7 +95,7 @@ class Processes:
             host = self._idle.pop()
             if host.alive:
                 return host
-            self._all.discard(host)
+        self._all = {host for host in self._all if not host.ended.is_set()}
         host = _Host()
         self._all.add(host)
         starting = asyncio.ensure_future(asyncio.to_thread(host.start))
@@ -105,7 +104,6 @@ class Processes:
             await asyncio.shield(starting)
         except BaseException:  # it may be starting still: then it is ended as soon as it has
             host.kill()
-            self._all.discard(host)
             raise
         return host
 
@@ -114,7 +112,6 @@ class Processes:
             self._idle.append(host)
         else:
             host.kill()
-            self._all.discard(host)
 
 
 class _Host:
@@ -155,30 +152,25 @@ class _Host:
         if self._process.pid is not None:
             self._process.kill()
 
-    async def run(self, packed: bytes, job: Job, send: Send) -> Any:
+    async def run(self, packed: bytes, job: Job, send: Send, timeout_s: float | None) -> Any:
         self.busy = True
-        await asyncio.to_thread(self._ours.send_bytes, packed)
-        while True:
-            said = await self._said.get()
-            if said is None:
-                code = self._process.exitcode
-                raise ProcessDied(f"step {job.name!r}: its process ended with {code}")
-            kind, value = said
-            if kind == "update":
-                answer: BaseException | None = None
-                outside().end()  # the process waits for us
-                try:
-                    await send(value)
-                except Exception as error:  # the function's to handle
-                    answer = error
-                finally:
-                    outside().begin()
-                self._ours.send_bytes(pickle.dumps(answer))
-                continue
-            self.busy = False
-            if kind == "raised":
-                raise value
-            return value
+        with contextlib.suppress(OSError):  # it has died: that is read, too
+            await asyncio.to_thread(self._ours.send_bytes, packed)
+        async with asyncio.timeout(None) as limit:
+            while (said := await self._said.get()) is not None:
+                kind, value = said
+                if kind == "begun":
+                    limit.reschedule(None if timeout_s is None else self._loop.time() + timeout_s)
+                elif kind == "update":
+                    answer = await _sent(value, send)
+                    with contextlib.suppress(OSError):
+                        self._ours.send_bytes(pickle.dumps(answer))
+                else:
+                    self.busy = False
+                    if kind == "raised":
+                        raise value
+                    return value
+        raise ProcessDied(f"step {job.name!r}: its process ended with {self._process.exitcode}")
 
     def _read(self) -> None:
         """In a thread: what the process says, until it ends."""
@@ -199,6 +191,18 @@ class _Host:
                     self._loop.call_soon_threadsafe(self.ended.set)
             if said is None:
                 return
+
+
+async def _sent(data: tuple[Any, ...], send: Send) -> Exception | None:
+    """Send updates of a step whose process waits for us; what went wrong, which is the step's to handle."""
+    outside().end()
+    try:
+        await send(data)
+    except Exception as error:
+        return error
+    finally:
+        outside().begin()
+    return None
 
 
 def _pickled(job: Job) -> bytes:
@@ -240,6 +244,7 @@ def _serve(line: Connection) -> None:
 def _answer(packed: bytes, line: Connection) -> bytes:
     try:
         job: Job = pickle.loads(packed)
+        line.send_bytes(pickle.dumps(("begun", None)))
         enter_step(_Step(job, line))
         result = job.fn(*job.args, **job.kwargs)
     except BaseException as error:

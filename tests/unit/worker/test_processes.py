@@ -42,6 +42,24 @@ async def test_given_up_while_it_is_being_started() -> None:
     async with asyncio.timeout(20):
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert not processes._all, "it isn't kept"
-        await soon(lambda: not multiprocessing.active_children())
+        assert not processes._idle, "it isn't kept"
+        await processes.close()
+    assert multiprocessing.active_children() == []
+
+
+class Slow:
+    """Takes its time to be read, as a large module does to be imported."""
+
+    def __reduce__(self) -> Any:
+        return time.sleep, (0.5,)
+
+
+async def test_the_time_limit_counts_from_the_call_on() -> None:
+    """The start of the process, and what it imports, is no part of the step's time."""
+    processes = Processes(1)
+    try:
+        assert await processes.run(Job("reads", "key", 1, repr, (Slow(),), {}), nobody, timeout_s=0.4) == "None"
+        with pytest.raises(TimeoutError):
+            await processes.run(WAITS, nobody, timeout_s=0.01)
+    finally:
         await processes.close()
