@@ -166,7 +166,10 @@ async def test_a_reset_comes_right_after_attached(edge: RunningEdge, hand: Hand)
     await hand.update(1)
     elsewhere = Cursor(1, Epoch("9" * 19))
     async with events(edge, hand, str(elsewhere)) as source:
-        attached, reset, update = await source.take(3)
+        attached = await source.next()
+        assert source.last_id == str(elsewhere), "should the stream break now, the browser must ask for the reset again"
+        reset, update = await source.take(2)
+        assert source.last_id == update["cursor"]
     assert (reset["type"], reset["reason"], reset["view"]) == ("reset", "rewound", None)
     assert attached["cursor"] == reset["cursor"]
     assert update["data"] == 1

@@ -80,6 +80,25 @@ async def test_events_come_whole_and_end_with_the_end(client: Client, edge: Scri
         await attachment.send(1)
 
 
+async def test_a_connection_that_breaks_before_the_reset_is_resumed_from_the_cursor_before(
+    client: Client, edge: ScriptedEdge
+) -> None:
+    attachment, peer = await attach(client, edge)
+    await peer.updates(1, 2)
+    assert [await next_update(attachment), await next_update(attachment)] == [1, 2]
+    peer.cut()
+    again = await edge.peer()
+    await again.attached(1)
+    assert isinstance(await anext(attachment), Attached)
+    assert attachment.cursor == cursor(2), "an application that ends here must hear of the reset when it goes on"
+    again.cut()
+    third = await edge.peer()
+    assert (await third.attached(1))["after"] == cursor(2)
+    await third.say({"type": "reset", "cursor": cursor(1), "reason": "rewound", "view": None, "last_mid": 0})
+    assert [type(await anext(attachment)) for _ in range(2)] == [Attached, Reset]
+    assert attachment.cursor == cursor(1)
+
+
 async def test_a_broken_connection_is_resumed_from_the_cursor(client: Client, edge: ScriptedEdge) -> None:
     attachment, peer = await attach(client, edge)
     await peer.updates(1, 2)

@@ -63,6 +63,29 @@ def put(session: ClientSession, *data: object) -> list[int]:
 # ---- attaching
 
 
+def test_a_reset_s_cursor_is_taken_with_the_reset_alone(session: ClientSession) -> None:
+    """`attached` names the cursor of the reset that follows it. Should the connection break between the two, the client
+    must hear the reset at its next attach: what it has seen doesn't stand any more."""
+    session.on_message(Update(TX, "7-x", 1), 0)
+    session.on_connection_lost()
+    session.attach()
+    session.on_message(attached(cursor="3-y"), 0)
+    session.on_connection_lost()
+    assert session.attach().after == "7-x"
+    session.on_message(attached(cursor="3-y"), 0)
+    session.on_message(Reset(TX, "3-y", "rewound", None, 0), 0)
+    session.on_connection_lost()
+    assert session.attach().after == "3-y"
+
+
+def test_who_asks_for_what_is_new_learns_its_place_from_attached() -> None:
+    session = ClientSession(TX, "$")
+    session.attach()
+    session.on_message(attached(cursor="3-y"), 0)
+    session.on_connection_lost()
+    assert session.attach().after == "3-y"
+
+
 def test_it_attaches_with_what_it_knows(session: ClientSession) -> None:
     assert ClientSession(TX, "$").attach("token") == Attach(TX, "$", None, "token")
     session.on_message(Update(TX, "1-x", 1), 0)
