@@ -11,6 +11,9 @@ from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+
 from orbit.store import script
 
 CHANNEL = f"branches-{os.getpid()}"
@@ -60,22 +63,41 @@ def traced_scripts() -> dict[str, script.Script]:
 
 
 class Taken:
-    """Collects the branches taken since it began to listen."""
+    """Collects the branches taken since it began to listen.
+
+    In a cluster each node tells the others in the order of its own; what one tells last ends what it told before.
+    """
 
     def __init__(self, redis: Any) -> None:
         self._redis = redis
-        self._listener = redis.pubsub()
+        self._nodes: list[Any] = []
+        self._listener: Any = None
 
     async def listen(self) -> None:
+        if isinstance(self._redis, RedisCluster):
+            await self._redis.initialize()
+            self._nodes = [Redis(host=one.host, port=one.port, protocol=2) for one in self._redis.get_primaries()]
+        else:
+            self._nodes = [self._redis]
+        self._listener = self._nodes[0].pubsub()
         await self._listener.subscribe(CHANNEL)
         await self._next()
 
     async def all(self) -> set[str]:
-        await self._redis.publish(CHANNEL, "end")
         found: set[str] = set()
-        while (said := (await self._next())["data"].decode()) != "end":
-            found.add(said)
+        for node in self._nodes:
+            await node.publish(CHANNEL, "end")
+        ends = 0
+        while ends < len(self._nodes):
+            said = (await self._next())["data"].decode()
+            if said == "end":
+                ends += 1
+            else:
+                found.add(said)
         await self._listener.aclose()
+        for node in self._nodes:
+            if node is not self._redis:
+                await node.aclose()
         return found
 
     async def _next(self) -> dict[str, Any]:

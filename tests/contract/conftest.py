@@ -1,28 +1,33 @@
-"""One suite for every server: fakeredis, the embedded Valkey, and the one at ORBIT_TEST_REDIS_URL where that is set."""
+"""One suite for every server: fakeredis, the embedded Valkey, a cluster of it, and the one at ORBIT_TEST_REDIS_URL."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from fakeredis import FakeServer
 from fakeredis.aioredis import FakeAsyncRedisConnection, FakeRedis
 from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 
 from orbit.store import script
-from orbit.store.address import Connect, connector
+from orbit.store.address import Connect, connector, parse
 from orbit.store.checks import Deployment
-from orbit.store.embedded import EmbeddedServer
+from orbit.store.embedded import EmbeddedCluster, EmbeddedServer
 from orbit.store.link import Link
 from orbit.store.store import Store
+from orbit.store.topology import Topology, topology_at
 from orbit.store.types import StoreSettings
 from tests.contract.branches import Taken, traced_scripts
 from tests.contract.house import House
 
 URL = os.environ.get("ORBIT_TEST_REDIS_URL")
-SERVERS = ["fakeredis", "valkey", *([pytest.param("url", marks=pytest.mark.debian)] if URL else [])]
+SINGLE = ["valkey", *([pytest.param("url", marks=pytest.mark.debian)] if URL else [])]
+SERVERS = ["fakeredis", *SINGLE, "cluster"]
 TIMEOUT_S = 10.0
 
 
@@ -36,8 +41,16 @@ def valkey() -> Iterator[EmbeddedServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[EmbeddedCluster]:
+    made = EmbeddedCluster(replicas=0, config={"appendonly": "no"})
+    asyncio.run(made.start())
+    yield made
+    asyncio.run(made.stop())
+
+
 @pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest) -> tuple[Connect, Redis]:
+def server(request: pytest.FixtureRequest) -> tuple[Connect | Topology, Any]:
     """How to connect, and a client of the tests' own."""
     if request.param == "fakeredis":
         fake = FakeServer(server_type="redis", version=(7,))
@@ -45,8 +58,12 @@ def server(request: pytest.FixtureRequest) -> tuple[Connect, Redis]:
     return real_server(request)
 
 
-def real_server(request: pytest.FixtureRequest) -> tuple[Connect, Redis]:
+def real_server(request: pytest.FixtureRequest) -> tuple[Connect | Topology, Any]:
     """As `server`, where fakeredis won't do."""
+    if request.param == "cluster":
+        address = parse(request.getfixturevalue("cluster").url)
+        nodes = [ClusterNode(*host) for host in address.hosts]
+        return topology_at(address, TIMEOUT_S), RedisCluster(startup_nodes=nodes, protocol=2)
     url = request.getfixturevalue("valkey").url if request.param == "valkey" else URL
     assert url is not None
     return connector(url, TIMEOUT_S), Redis.from_url(url, protocol=2)
@@ -60,15 +77,15 @@ def settings() -> StoreSettings:
 @pytest.fixture
 async def house(
     request: pytest.FixtureRequest,
-    server: tuple[Connect, Redis],
+    server: tuple[Connect | Topology, Any],
     settings: StoreSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[House]:
     """A deployment of its own. The test must go through the branches that it says it covers."""
     for constant, traced in traced_scripts().items():
         monkeypatch.setattr(script, constant, traced)
-    connect, redis = server
-    store = Store(Link(connect, TIMEOUT_S), settings, Deployment(partitions=2, secret=b"s" * 32))
+    to, redis = server
+    store = Store(Link(to, TIMEOUT_S), settings, Deployment(partitions=2, secret=b"s" * 32))
     taken = Taken(redis)
     await taken.listen()
     yield House(store, redis)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from orbit.protocol.cursors import START, Cursor
 from orbit.protocol.entries import Entry, LiveMessage, LogPage
@@ -20,6 +20,8 @@ SPEC = t.Spec("default", "Demo", 1)
 ANN = PublicName("ann-public-name-000000")
 BOB = PublicName("bob-public-name-000000")
 LEASE_MS = 600_000
+MARK = t.OwnerNudge(TxId("mark-transaction"), cast(Any, "mark"))
+"""What is announced last, in each partition: they may lie on several servers."""
 NEVER = 9e15
 """The time of a timer that stands in the inbox."""
 Answer = TypeVar("Answer")
@@ -210,10 +212,18 @@ class Heard:
 
     async def since(self) -> list[Any]:
         """What was announced since this was asked last."""
-        await self._house.store.tell_edge("e1", b"mark")
-        said = []
-        while (one := await self._said.get()) != b"mark":
-            said.append(one)
+        store, marks = self._house.store, 1 + self._house.store.partitions
+        await store.tell_edge("e1", b"mark")
+        for partition in range(store.partitions):
+            channel = store.keys.worker_channel(partition, "w1")
+            await store.link.write("SPUBLISH", channel, f"{MARK.why} {MARK.tx}")
+        said: list[Any] = []
+        while marks:
+            one = await self._said.get()
+            if one in (b"mark", MARK):
+                marks -= 1
+            else:
+                said.append(one)
         return said
 
     async def live(self) -> list[LiveMessage]:
