@@ -22,7 +22,8 @@ SERVERS = ["fakeredis", "valkey"]
 
 
 def commit_suite(check: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not cluster", str(HERE / "test_commit.py")]
+    quiet = ("-q", "-p", "no:cacheprovider", "-k", "not cluster")
+    command = [sys.executable, "-m", "pytest", *quiet, str(HERE / "test_commit.py")]
     environment = os.environ | {WITHOUT: check}
     environment.pop("ORBIT_TEST_REDIS_URL", None)
     environment.pop("PYTEST_XDIST_WORKER", None)
