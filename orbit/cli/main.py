@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from orbit.cli import demo, durability, look, schedules, servers, snapshots, talk, tokens
+from orbit.cli import demo, durability, look, schedules, servers, snapshots, talk, tokens, verify
 from orbit.cli.failures import INTERRUPTED, tell
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ SERVERS: tuple[Command, ...] = (servers.dev, servers.worker, servers.edge)
 VERBS: tuple[Command, ...] = (
     talk.start, talk.tail, talk.send, talk.cancel, talk.retry, talk.result, look.ls, look.show,
     schedules.schedules, schedules.schedule, schedules.unschedule, durability.durability, demo.demo,
+    verify.verify,
 )  # fmt: skip
 TOKENS: tuple[Command, ...] = (tokens.token, tokens.keys)
 OF_ONE: frozenset[Command] = frozenset({talk.tail, talk.send, talk.cancel, talk.retry, talk.result, look.show})

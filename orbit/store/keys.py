@@ -90,6 +90,11 @@ class Registers:
     def edge_channel(self, edge: str) -> str:
         return f"{self.namespace}:e:{edge}"
 
+    @property
+    def everything(self) -> str:
+        """A pattern that fits every key of the deployment and no other (a namespace holds none of its signs)."""
+        return f"{self.namespace}:*"
+
     def probe(self, n: int) -> str:
         """Keys for the checks at start-up, spread over the slots; their suffixes keep to theirs."""
         return f"{self.namespace}:{{probe{n or ''}}}:p"

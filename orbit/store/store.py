@@ -12,7 +12,7 @@ import hashlib
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 
-from orbit.errors import Unavailable
+from orbit.errors import OutcomeUnknown, Overloaded, Unavailable
 from orbit.protocol.ids import PublicName, Session, TxId
 from orbit.store import types as t
 from orbit.store.address import Connect, parse, shown
@@ -20,6 +20,7 @@ from orbit.store.checks import Deployment, change_durability, check
 from orbit.store.commits import Commits
 from orbit.store.durability import Durability
 from orbit.store.edges import Edges
+from orbit.store.erasing import Erasing
 from orbit.store.grants import Grants
 from orbit.store.keys import Keys
 from orbit.store.limits import Permits
@@ -37,7 +38,9 @@ _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 2.0
 
 
-class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Permits, Schedules, Registry, Edges):
+class Store(
+    Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Permits, Schedules, Registry, Edges, Erasing
+):
     """One deployment in one Redis. Its verbs stand in the classes that it is made of."""
 
     partitions: int
@@ -60,7 +63,7 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Pe
 
         Args:
             url: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`: see address.py.
-            wait: Redis isn't there: wait with backoff, `say` so once, instead of raising Unavailable.
+            wait: Redis isn't there, breaks off or is full: wait with backoff, and `say` so once, instead of raising.
             keep: Acknowledgements wait as the deployment's durability says; else this store's never do.
 
         Raises:
@@ -72,11 +75,13 @@ class Store(Transactions, Commits, Sessions, Logs, Listing, Grants, Outboxes, Pe
         while True:
             try:
                 return await cls.over(topology_at(address, settings.timeout_s), settings, keep=keep)
-            except Unavailable as error:
-                if not wait:
+            except (Unavailable, Overloaded, OutcomeUnknown) as error:  # the check does nothing that twice is too often
+                if not wait and isinstance(error, Unavailable):
                     raise Unavailable(f"no Redis at {shown(url)}: {error.message}") from error
+                if not wait:
+                    raise
                 if say is not None and not waited_s:
-                    say(f"waiting for Redis at {shown(url)}: {error.message}")
+                    say(f"waiting for Redis at {shown(url)}: {error}")
             waited_s = min(_LONGEST_WAIT_S, max(_FIRST_WAIT_S, 2 * waited_s))
             await asyncio.sleep(waited_s)
 

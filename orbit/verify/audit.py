@@ -10,10 +10,19 @@ from orbit.verify.follower import GaveUp
 from orbit.verify.trace import LogEntry
 
 
-async def read_logs(url: str, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[LogEntry]]:
+async def read_logs(
+    url: str, wanted: Iterable[tuple[str, str]], *, some_lost: bool = False
+) -> dict[tuple[str, str], list[LogEntry]]:
     """For each (transaction, session): the whole log as that session sees it, to its end.
 
     A connection carries a transaction once, so each session of one transaction is read over a connection of its own.
+
+    Args:
+        some_lost: Those that are not found are left out: Redis lost them.
+
+    Raises:
+        GaveUp: One can't be read, or not from its start.
+        TimeoutError: One has no end.
     """
     rounds: list[list[tuple[str, str]]] = []
     for tx, session in wanted:
@@ -24,16 +33,19 @@ async def read_logs(url: str, wanted: Iterable[tuple[str, str]]) -> dict[tuple[s
         free.append((tx, session))
     logs: dict[tuple[str, str], list[LogEntry]] = {}
     for number, pairs in enumerate(rounds):
-        logs.update(await _read(url, pairs, f"auditor {number}"))
+        logs.update(await _read(url, pairs, f"auditor {number}", some_lost))
     return logs
 
 
-async def _read(url: str, pairs: Sequence[tuple[str, str]], name: str) -> dict[tuple[str, str], list[LogEntry]]:
+async def _read(
+    url: str, pairs: Sequence[tuple[str, str]], name: str, some_lost: bool
+) -> dict[tuple[str, str], list[LogEntry]]:
     async with WireClient([url], codec="msgpack", name=name) as client:
         followers = [client.follow(tx, session=session) for tx, session in pairs]
         async with asyncio.timeout(60):
             for follower in followers:
-                await follower.until(lambda f: f.end is not None)
+                await follower.until(lambda f: f.end is not None or (some_lost and f.gave_up == "not_found"))
         if any(follower.resets for follower in followers):
             raise GaveUp(f"{name}: a log was trimmed")
-        return {pair: follower.entries for pair, follower in zip(pairs, followers, strict=True)}
+        read = zip(pairs, followers, strict=True)
+        return {pair: follower.entries for pair, follower in read if follower.end is not None}

@@ -39,6 +39,8 @@ class WireClient:
         self.goaways: list[Message] = []
         self.closes: list[int] = []
         self.failure: BaseException | None = None
+        self.on_entry: Callable[[Follower, Message], None] = _ignore
+        self.away_until = self.stalled_until = 0.0
         self._at = self.rng.randrange(len(self.urls))
         self._connections = 0
         self._outgoing: asyncio.Queue[list[Message]] = asyncio.Queue()
@@ -71,6 +73,16 @@ class WireClient:
             self.link.abort()
         else:
             asyncio.ensure_future(self.link.ws.close())  # noqa: RUF006 - the reader sees its end
+
+    def leave(self, seconds: float) -> None:
+        """Be off the network for so long."""
+        self.away_until = self.now() + seconds
+        if self.link is not None:
+            self.link.abort()
+
+    def stall(self, seconds: float) -> None:
+        """Read nothing for so long, with the connection open."""
+        self.stalled_until = self.now() + seconds
 
     async def stop(self) -> None:
         """Close the connection and end `run`."""
@@ -139,7 +151,7 @@ class WireClient:
             if self._forget_connection():
                 return
             attempt += 1
-            await asyncio.sleep(self.backoff_s(attempt))
+            await asyncio.sleep(max(self.backoff_s(attempt), self.away_until - self.now()))
 
     async def _connect(self) -> None:
         self._connections += 1
@@ -161,6 +173,7 @@ class WireClient:
         speaking = asyncio.create_task(self._speak(self.link))
         try:
             while True:
+                await asyncio.sleep(max(0.0, self.stalled_until - self.now()))
                 for message in await self.reader(self.link):
                     self._on_message(message)
                 self._changed()
@@ -179,6 +192,8 @@ class WireClient:
             self.later(message["reconnect_after_ms"] / 1000, lambda: self.hop(rude=False))
         elif (follower := self.followers.get(message.get("tx", ""))) is not None:
             follower.on_message(message)
+            if message["type"] in ("update", "reset", "end"):
+                self.on_entry(follower, message)
 
     def _forget_connection(self) -> bool:
         """Note the close; True where it says not to come back."""
@@ -195,3 +210,7 @@ class WireClient:
                 follower.gave_up = follower.gave_up or f"closed with {code}"
         self._changed()
         return 4400 <= code <= 4499
+
+
+def _ignore(_follower: Follower, _message: Message) -> None:
+    pass

@@ -92,7 +92,7 @@ class TraceChecker:
         if self.open:
             self._check_answered()
         for view in self.txs.values():
-            if view.rewound:
+            if view.rewound and not view.over:  # who saw an end has left, and can't be told
                 self._at_the_end(view.tx, f"saw {view.rewound}, which were lost, and wasn't told")
         return self.found
 
@@ -269,7 +269,7 @@ class TraceChecker:
 
     def _reset(self, view: Following, message: Message) -> None:
         self._last_mid(view, message["last_mid"])
-        if message["reason"] not in self.resets:
+        if message["reason"] not in self.allowed(view):
             self._finding("a reset")
         if message["reason"] == "rewound" and view.cursor in view.kept and not view.mids_lost:
             self._finding(f"a needless reset: nothing was lost of what the client knows up to {view.cursor}")
@@ -282,6 +282,10 @@ class TraceChecker:
         view.rewound.clear()
         view.known.add(message["cursor"])
         self._jump(view, message["cursor"])
+
+    def allowed(self, view: Following) -> Collection[str]:
+        """For which reasons this transaction may be reset."""
+        return self.resets
 
     def _advance(self, view: Following, cursor: str) -> None:
         if cursor in view.seen or (view.cursor != "0" and not _after(cursor, view.cursor)):

@@ -43,7 +43,7 @@ class Follower:
     Attributes:
         entries: What it got since the start or the last reset, in order.
         stored: Mids that the deployment has confirmed, and what they said.
-        refused: Mids that the State or the end refused: their codes.
+        refused: Mids that the State or the end refused: their codes; refusals: what these messages said, and the code.
         lost: Messages of unknown fate after a rewind; unsendable: what the edge will never store, with the code.
         gave_up: Why it doesn't follow any more, if it doesn't.
     """
@@ -62,6 +62,7 @@ class Follower:
     next_mid: int = 1
     stored: dict[int, Any] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    refusals: list[tuple[Any, str]] = field(default_factory=list)
     lost: list[Any] = field(default_factory=list)
     unsendable: list[tuple[Any, str]] = field(default_factory=list)
     end: Message | None = None
@@ -155,6 +156,7 @@ class Follower:
         if message["type"] == "rejected":
             self._on_stored(message["mid"])
             self.refused[message["mid"]] = message["code"]
+            self.refusals.append((self.stored.get(message["mid"]), message["code"]))
         if message["type"] == "end":
             self.end = message
             self.attached = False
@@ -254,6 +256,13 @@ class Follower:
             self.gave_up = code
             return
         self.client.later(self._backoff(), self._attach_again)
+
+    def forgive(self) -> None:
+        """Given up because it was replaced by attaches of its own that came late: the person at it tries again."""
+        if self.gave_up == "replaced":
+            self.gave_up = None
+            self.replaced = 0
+            self._attach_again()
 
     def _attach_again(self) -> None:
         idle = not self.attached and not self.asked and self.end is None and self.gave_up is None

@@ -1,4 +1,5 @@
-"""A TCP proxy that fails on purpose: it cuts a connection after the request went through, holds bytes back, or refuses.
+"""A TCP proxy that fails on purpose: it cuts a connection after the request went through, holds bytes back in one
+direction or both, refuses, goes slow, loses published messages, or leads elsewhere.
 
     async with Proxy(host, port) as proxy:
         cut = proxy.cut_after(b"EVALSHA")      # the next request that holds these bytes is done, its reply lost
@@ -9,9 +10,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Callable
 from types import TracebackType
 from urllib.parse import urlsplit
+
+from orbit.verify.resp import Replies, is_published
 
 _CHUNK = 65_536
 _SUBSCRIBE = b"\r\nSSUBSCRIBE\r\n"
@@ -35,14 +40,22 @@ class _Pipe:
         self.server = server
         self.cut: Cut | None = None
         self.tail = b""
-        self.subscribes = False
-        """It has asked for a subscription."""
+        self.replies: Replies | None = None
+        """On a connection that has asked for a subscription: where its replies end."""
         self.swallow_up = self.swallow_down = False
+
+    @property
+    def subscribes(self) -> bool:
+        """It has asked for a subscription."""
+        return self.replies is not None
 
     async def upward(self, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(_CHUNK):
-            self.subscribes = self.subscribes or _SUBSCRIBE in data
-            await self.proxy.gate(self.proxy.delay_up_s)
+            if self.replies is None and _SUBSCRIBE in data:
+                self.replies = Replies()  # a connection for subscriptions alone: it has no other reply under way
+            await self.proxy.pass_up()
+            if self.server.transport.is_closing():
+                return
             if self.swallow_up:
                 continue
             self.server.write(data)
@@ -68,12 +81,24 @@ class _Pipe:
         while data := await reader.read(_CHUNK):
             if self.cut is not None:
                 continue
-            await self.proxy.gate(self.proxy.delay_down_s)
+            await self.proxy.pass_down()
             if self.swallow_down:
                 continue
-            if self.cut is None:
-                self.client.write(self.proxy.rewrite(data))
+            if self.cut is None and not self.client.transport.is_closing():
+                self.client.write(self._without_lost(self.proxy.rewrite(data)))
                 await self.client.drain()
+
+    def _without_lost(self, data: bytes) -> bytes:
+        """`data` without the published messages that get lost, each whole."""
+        if self.replies is None:
+            return data
+        kept = []
+        for reply in self.replies.feed(data):
+            if is_published(reply) and self.proxy.loses():
+                self.proxy.lost += 1
+            else:
+                kept.append(reply)
+        return b"".join(kept)
 
     def abort(self) -> None:
         self.client.transport.abort()
@@ -86,18 +111,26 @@ class Proxy:
     Attributes:
         delay_up_s / delay_down_s: Held back before each chunk to / from the server.
         rewrite: Applied to each chunk from the server; must keep lengths where the protocol counts them.
+        loses: Asked for each published message on its way to a subscriber: whether it gets lost. `lost` counts them.
+        buffer_bytes: What the system may hold of what the server sent; 0: as it likes.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, path: str | None = None, listen: int = 0) -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", port: int = 0, *, path: str | None = None, listen: int = 0, buffer_bytes: int = 0
+    ) -> None:
         self._target = (host, port)
         self._listen = listen
         self._path = path
         self._server: asyncio.Server | None = None
         self._pipes: set[_Pipe] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open = asyncio.Event()
-        self._open.set()
+        self._up = asyncio.Event()
+        self._down = asyncio.Event()
+        self.release()
+        self.buffer_bytes = buffer_bytes
         self.refusing = False
+        self.loses: Callable[[], bool] = bool
+        self.lost = 0
         self.cuts: list[Cut] = []
         self.delay_up_s = 0.0
         self.delay_down_s = 0.0
@@ -131,7 +164,7 @@ class Proxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        self._open.set()
+        self.release()
         self.drop_all()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -143,13 +176,25 @@ class Proxy:
         self.cuts.append(cut)
         return cut
 
-    def hold(self) -> None:
-        """From now on no byte passes, in no direction; connections stay open (a network gone silent)."""
-        self._open.clear()
+    def hold(self, *, up: bool = True, down: bool = True) -> None:
+        """From now on no byte passes to the server (`up`), nor from it (`down`); connections stay open."""
+        if up:
+            self._up.clear()
+        if down:
+            self._down.clear()
 
     def release(self) -> None:
         """Let all that was held pass."""
-        self._open.set()
+        self._up.set()
+        self._down.set()
+
+    def heal(self) -> None:
+        """Be a good network again, in every respect."""
+        self.delay_up_s = self.delay_down_s = 0.0
+        self.refusing = False
+        self.loses = bool
+        self.cuts.clear()
+        self.release()
 
     def drop_all(self) -> None:
         """Break every connection now."""
@@ -175,10 +220,15 @@ class Proxy:
 
     # ---- inside
 
-    async def gate(self, delay_s: float) -> None:
-        if delay_s:
-            await asyncio.sleep(delay_s)
-        await self._open.wait()
+    async def pass_up(self) -> None:
+        if self.delay_up_s:
+            await asyncio.sleep(self.delay_up_s)
+        await self._up.wait()
+
+    async def pass_down(self) -> None:
+        if self.delay_down_s:
+            await asyncio.sleep(self.delay_down_s)
+        await self._down.wait()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -195,8 +245,7 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:
             return
-        opening = asyncio.open_unix_connection(self._path) if self._path else asyncio.open_connection(*self._target)
-        server_reader, server_writer = await opening
+        server_reader, server_writer = await self._open_server()
         self.connected += 1
         pipe = _Pipe(self, writer, server_writer)
         self._pipes.add(pipe)
@@ -210,3 +259,19 @@ class Proxy:
             await asyncio.gather(up, return_exceptions=True)
             if pipe.cut is not None:
                 pipe.cut.done.set()
+
+    async def _open_server(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._path:
+            return await asyncio.open_unix_connection(self._path)
+        if not self.buffer_bytes:
+            return await asyncio.open_connection(*self._target)
+        plug = socket.socket()
+        try:
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.buffer_bytes)
+            plug.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(plug, self._target)
+            return await asyncio.open_connection(sock=plug)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                plug.close()
+            raise
