@@ -16,10 +16,14 @@ class Erasing(StorePart):
 
         Nothing of it may run any more: what still writes makes keys anew.
         """
+        return sum([await self._erase(at) for at in await self._link.one_each(self._keys.probe)])
+
+    async def _erase(self, at: str) -> int:
+        """The keys at the server that has the key `at`."""
         cursor, removed = b"0", 0
         while True:
-            cursor, found = await self._link.read("SCAN", cursor, "MATCH", self._keys.everything, "COUNT", _SCAN)
+            cursor, found = await self._link.read("SCAN", cursor, "MATCH", self._keys.everything, "COUNT", _SCAN, at=at)
             for key in found:
-                removed += int(await self._link.write("UNLINK", key))
+                removed += int(await self._link.write("UNLINK", key, at=key.decode()))
             if int(cursor) == 0:
                 return removed

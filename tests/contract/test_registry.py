@@ -90,3 +90,17 @@ async def test_the_probe_leaves_nothing(house: House) -> None:
 
 async def test_ping(house: House) -> None:
     await house.store.ping()
+
+
+async def test_a_deployment_is_erased_whole_and_no_other(house: House) -> None:
+    """Its neighbour's name begins as its own does, and lies on the same servers."""
+    neighbour = f"{house.store.keys.namespace}2:{{x}}:p"
+    await house.redis.set(neighbour, "1")
+    for _ in range(20):
+        await house.begin()
+    await house.store.publish_states([DEMO])
+    assert await house.store.erase() > 20
+    assert await house.keyspace() == {}
+    assert await house.redis.get(neighbour) == b"1"
+    assert await house.store.erase() == 0
+    await house.redis.delete(neighbour)
