@@ -17,6 +17,11 @@ class StorePart:
     _keys: Keys
     _secret: bytes
 
+    async def _clock_ms(self, partition: int) -> int:
+        """The clock that this partition's times are judged by, in ms since 1970: its server's."""
+        seconds, micros = await self._link.read("TIME", at=self._keys.partition(partition))
+        return int(seconds) * 1000 + int(micros) // 1000
+
 
 def digits(count: int) -> str:
     """So many random decimal digits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from orbit.protocol.ids import PublicName, TxId
 from orbit.store import script
@@ -26,22 +27,38 @@ class Edges(Registers):
 
     async def forget_edge(self, edge: str) -> None:
         """This edge left: what places it still has are freed."""
-        await self._free(edge, "+inf")
+        await self._free(edge, ["+inf"] * self._keys.partitions)
         await self._forget(self._keys.edges, edge)
 
     async def sweep_edges(self) -> int:
         """Free the places of edges that stopped beating; how many.
 
         Any process may call it, several at once harm nothing.
-        Only places taken up to now are freed: an edge that was merely late attaches anew what it holds, and keeps that.
+        Only places are freed that were taken before an edge was found dead: one that was merely late attaches anew what
+        it holds, and keeps that. Each partition's places are judged by its own server's clock, the edges by theirs: so
+        the partitions' clocks are read between two looks at the edges, and count for those that were dead both times.
         """
-        now, records = await self._alive(self._keys.edges)
+        if not await self._dead():
+            return 0
+        up_to = await asyncio.gather(*map(self._clock_ms, range(self._keys.partitions)))
         freed = 0
-        for edge, (until, _) in records.items():
-            if until <= now:
-                freed += await self._free(edge, str(now))
+        for edge in await self._dead():
+            swept = await self._free(edge, [f"({one}" for one in up_to])
+            if not swept and not await self._places_left(edge):
                 await self._forget(self._keys.edges, edge, only_silent=True)
+            freed += swept
         return freed
+
+    async def _dead(self) -> list[str]:
+        now, records = await self._alive(self._keys.edges)
+        return [edge for edge, (until, _) in records.items() if until <= now]
+
+    async def _places_left(self, edge: str) -> int:
+        return sum(
+            await asyncio.gather(
+                *(self._link.read("ZCARD", self._keys.places(one, edge)) for one in range(self._keys.partitions))
+            )
+        )
 
     async def places_of(self, edge: str) -> list[tuple[TxId, PublicName, Place]]:
         """The places that Redis holds for this edge."""
@@ -54,14 +71,12 @@ class Edges(Registers):
         """Publish on an edge's own channel (`replaced`, `barred`)."""
         await self._link.write("SPUBLISH", self._keys.edge_channel(edge), payload)
 
-    async def _free(self, edge: str, up_to: str) -> int:
-        counts = await asyncio.gather(
-            *(self._free_in(partition, edge, up_to) for partition in range(self._keys.partitions))
-        )
-        return sum(counts)
+    async def _free(self, edge: str, up_to: Sequence[str]) -> int:
+        """`up_to`: by partition, the newest places that are freed, as a bound of a range."""
+        return sum(await asyncio.gather(*(self._free_in(one, edge, bound) for one, bound in enumerate(up_to))))
 
     async def _places_in(self, partition: int, edge: str) -> list[tuple[TxId, PublicName, Place]]:
-        members = await self._link.read("ZRANGE", f"{self._keys.partition(partition)}:places:{edge}", 0, -1)
+        members = await self._link.read("ZRANGE", self._keys.places(partition, edge), 0, -1)
         found = []
         for member in members:
             tx, _, public = member.decode().partition(":")

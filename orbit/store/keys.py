@@ -134,6 +134,9 @@ class Keys(Registers):
         prefix = self._prefixes[partition]
         return f"{prefix}p", f"{prefix}t"
 
+    def places(self, partition: int, edge: str) -> str:
+        return f"{self._prefixes[partition]}p:places:{edge}"
+
     def ready(self, partition: int, spec: Spec) -> str:
         return f"{self._prefixes[partition]}p:ready:{spec.queue}:{spec.state}:{spec.version}"
 

@@ -135,9 +135,7 @@ class Store(
 
     async def now_ms(self, name: str) -> int:
         """The clock that a schedule's times, or a limit's, are judged by, in ms since 1970: that of its server."""
-        partition = self._keys.partition(self._keys.partition_named(name))
-        seconds, micros = await self._link.read("TIME", at=partition)
-        return int(seconds) * 1000 + int(micros) // 1000
+        return await self._clock_ms(self._keys.partition_named(name))
 
     def partition_of(self, tx: TxId) -> int:
         return self._keys.partition_of(tx)

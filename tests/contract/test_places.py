@@ -398,6 +398,65 @@ async def test_an_edge_that_was_late_keeps_what_it_attached_since(house: House) 
     assert (await house.store.sessions(tx))[1] == 1
 
 
+@pytest.mark.parametrize("skew_ms", [-3_600_000, 3_600_000])
+async def test_places_are_judged_by_their_own_server_s_clock(
+    house: House, monkeypatch: pytest.MonkeyPatch, skew_ms: int
+) -> None:
+    """The edges' register may lie on a server whose clock is another one."""
+    tx = await house.begin()
+    await house.attach(tx, at=place("gone"))
+    await house.pass_ms(2)
+    _skew_register(house, monkeypatch, skew_ms)
+    await house.redis.hset(house.store.keys.edges, "gone", "1 ")
+    assert await house.store.sweep_edges() == 1
+    assert (await house.store.sessions(tx))[1] == 0
+    assert await house.redis.hexists(house.store.keys.edges, "gone"), "until nothing of it is left"
+    assert await house.store.sweep_edges() == 0
+    assert not await house.redis.hexists(house.store.keys.edges, "gone")
+
+
+@pytest.mark.parametrize("look", [1, 2])
+@pytest.mark.parametrize("skew_ms", [-3_600_000, 0, 3_600_000])
+async def test_an_edge_that_comes_back_during_a_sweep_keeps_what_it_attaches(
+    house: House, monkeypatch: pytest.MonkeyPatch, skew_ms: int, look: int
+) -> None:
+    """The sweeper finds it dead (once, or twice), it beats and attaches, and only then its places are freed."""
+    tx = await house.begin()
+    await house.attach(tx, at=place("late"))
+    looks = _skew_register(house, monkeypatch, skew_ms)
+    await house.redis.hset(house.store.keys.edges, "late", "1 ")
+
+    async def come_back() -> None:
+        if len(looks) == look:
+            await house.store.beat_edge("late", 7_200)
+            await house.attach(tx, at=place("late", attach="2"))
+
+    monkeypatch.setattr(looks, "then", come_back)
+    await house.store.sweep_edges()
+    assert (await house.store.sessions(tx))[0][0].place == place("late", attach="2")
+
+
+class Looks(list[int]):
+    """The looks at the register so far, and what happens after each."""
+
+    async def then(self) -> None:
+        """Nothing."""
+
+
+def _skew_register(house: House, monkeypatch: pytest.MonkeyPatch, skew_ms: int) -> Looks:
+    """As if the edges' register lay on a server with another clock."""
+    looks, alive = Looks(), house.store._alive
+
+    async def skewed(register: str) -> tuple[int, dict[str, tuple[int, str]]]:
+        now, records = await alive(register)
+        looks.append(now)
+        await looks.then()
+        return now + skew_ms, records
+
+    monkeypatch.setattr(house.store, "_alive", skewed)
+    return looks
+
+
 @covers("sweep", "stale")
 async def test_what_moved_on_or_is_gone_is_swept_quietly(house: House) -> None:
     tx = await house.begin()

@@ -1,7 +1,7 @@
 -- sweep: frees the places of an edge that is gone, some at a time.
 --
 -- KEYS 1 the partition (suffixes of lib/wake and lib/sessions), 2 the prefix of its transactions (suffix `:<id>`, then those of lib/sessions)
--- ARGV 1 edge  2 at most so many  3 grace ms  4 only places taken up to this ms (it was found dead then), or '+inf'
+-- ARGV 1 edge  2 at most so many  3 grace ms  4 the end of the range of places that are freed, by when they were taken: '(<ms>', or '+inf'
 -- Answers: how many were looked at; 0: none are left
 --
 -- include: clock, wake, timers, sessions
