@@ -124,7 +124,7 @@ class TestWorker:
 
     def _on_wake(self, wake: t.ReadyWake | t.DueWake) -> None:
         if isinstance(wake, t.DueWake):
-            self._care.needed(wake.partition, wake.in_ms)
+            self._care.heard(wake)
         else:
             self._claimer.want(wake.partition)
 

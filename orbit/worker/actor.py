@@ -21,7 +21,7 @@ from orbit.protocol.ids import InboxId, TxId
 from orbit.protocol.values import pack
 from orbit.state import State, Unloaded, become, encode, hooks_of, rebuild
 from orbit.store import types as t
-from orbit.worker.frames import Frame, current_frame, place_of
+from orbit.worker.frames import Frame, current_frame
 from orbit.worker.history import History
 from orbit.worker.lease import Lease, now_s
 from orbit.worker.surroundings import Leaving, Surroundings
@@ -232,12 +232,13 @@ class Actor:
             return
         frame.limit.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
-    def held_long(self) -> str | None:
-        """The place of the code that holds the turn, the first time that it is seen to hold it for long."""
-        if self._holder is None or now_s() - self._held_since_s < self.around.long_turn_s:
+    def held_long(self) -> tuple[asyncio.Task[Any], float] | None:
+        """Who holds the turn, and for how many seconds, the first time that it is seen to hold it for long."""
+        held_s = now_s() - self._held_since_s
+        if self._holder is None or held_s < self.around.long_turn_s:
             return None
         holder, self._holder = self._holder, None
-        return place_of(holder, self.cls)
+        return holder, held_s
 
     async def without_turn(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do `work` while others have their turns. However it ends, the turn is taken again before anything else."""
@@ -359,7 +360,10 @@ class Actor:
 
     @property
     def long_pause_s(self) -> float:
-        """How much longer `run` waits, where that is worth a sleep of the whole transaction; else 0."""
+        """How much longer `run` waits, where that is worth a sleep of the whole transaction; else 0.
+
+        What has come already may have been read from the inbox, so that nothing at the server would wake it again.
+        """
         pause = self.pause
         if pause is None or pause.held or pause.over():
             return 0.0
@@ -422,5 +426,13 @@ class Actor:
     def note_lost(self) -> None:
         """A renewal found it lost: even what is under way is left to its fate."""
         self.leave(Leaving.GONE)
+        self._drop_history()
+
+    def note_lapsed(self) -> None:
+        """Nobody confirms that it is still held: it is stopped, and released where it is."""
+        self.leave(Leaving.LAPSED)
+        self._drop_history()
+
+    def _drop_history(self) -> None:
         if hasattr(self, "history"):
             self.history.drop()

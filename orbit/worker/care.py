@@ -1,7 +1,8 @@
 """Looking after partitions: expired leases, wake times, schedules, permits, what is undelivered or past its retention.
 
-A partition says when it next needs `due`; those that rank first for it call it then: the first at once, the next a
-little later. Each partition is also visited now and then, whatever was said.
+A partition says to all when it next needs `due`. The one that ranks first for it calls it then, which is heard, too.
+The others would a little later, each the later the further behind: where one is dead, the next does it.
+Each partition is also visited now and then, whatever was said.
 """
 
 from __future__ import annotations
@@ -22,20 +23,19 @@ from orbit.worker.settling import BROKEN
 
 log = structlog.get_logger("orbit.worker")
 
-_KEEN = 2
-"""So many behind the first also keep a partition's time."""
 _BEHIND_S = 0.4
-"""How much later each of them acts."""
+"""How much later each of those behind the first acts."""
+_BEHIND_MOST_S = 10.0
 _AGAIN_S = 1.0
 _LEAST_S = 0.01
-_ROUND_S = 300.0
+_ROUND_S = 120.0
 _SLICE_S = 5.0
 
 
 class Caretaker:
     """Calls `due` when a partition needs it, and does what that leaves to its caller.
 
-    `visited` is told each partition that the slow round passes; `deliver` whose outbox holds something.
+    `visited` is told each partition as the slow round passes it; `deliver` whose outbox holds something.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class Caretaker:
         self._closed = False
 
     def needed(self, partition: int, in_ms: int) -> None:
-        """The partition needs `due` in so many ms."""
-        rank = self._ranks.for_care(partition)
-        if self._closed or rank > _KEEN:
-            return
-        at = self._loop.time() + max(_LEAST_S, in_ms / 1000) + rank * _BEHIND_S
+        """The partition needs `due` in so many ms, at the latest."""
+        at = self._when(partition, in_ms)
         if at < self._at.get(partition, float("inf")):
-            self._at[partition] = at
-            self._set_timer()
+            self._keep(partition, at)
+
+    def heard(self, wake: t.DueWake) -> None:
+        """The partition said when it needs `due` next: what was planned before is out of date, or done by another."""
+        self._keep(wake.partition, self._when(wake.partition, wake.in_ms))
 
     def look(self, partitions: Iterable[int]) -> None:
         """Ask these when they need it."""
@@ -67,7 +67,7 @@ class Caretaker:
             self.needed(partition, 0)
 
     async def rounds(self) -> None:
-        """Pass over all partitions that this worker ranks first for, slowly, for ever."""
+        """Pass over all partitions, slowly, for ever."""
         place = 0
         while True:
             await asyncio.sleep(_SLICE_S)
@@ -75,7 +75,7 @@ class Caretaker:
             for partition in (at % self._store.partitions for at in range(place, place + share)):
                 if self._ranks.for_care(partition) == 0:
                     self.needed(partition, 0)
-                    self._visited(partition)
+                self._visited(partition)
             place = (place + share) % self._store.partitions
 
     async def close(self) -> None:
@@ -86,6 +86,15 @@ class Caretaker:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    def _when(self, partition: int, in_ms: int) -> float:
+        behind_s = min(_BEHIND_MOST_S, self._ranks.for_care(partition) * _BEHIND_S)
+        return self._loop.time() + max(_LEAST_S, in_ms / 1000) + behind_s
+
+    def _keep(self, partition: int, at: float) -> None:
+        self._at[partition] = at
+        if self._timer is None or at < self._timer.when():
+            self._set_timer()
 
     def _set_timer(self) -> None:
         if self._timer is not None:

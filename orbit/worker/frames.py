@@ -6,8 +6,6 @@ Verbs ask it what is allowed here, and whether they are awaited by the frame's o
 from __future__ import annotations
 
 import asyncio
-import inspect
-import sys
 import warnings
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import ContextVar
@@ -107,16 +105,3 @@ class Verb(Generic[T]):
     def __del__(self) -> None:
         if not getattr(self, "_begun", True):
             warnings.warn(f"self.transaction.{self.verb} was called but never awaited", RuntimeWarning, stacklevel=2)
-
-
-def place_of(task: asyncio.Task[Any], cls: type) -> str:
-    """Where a task waits: the innermost line of the State's own file, else of all."""
-    own = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    coroutine: Any = task.get_coro()
-    place = "?"
-    while inspect.iscoroutine(coroutine):
-        frame = coroutine.cr_frame
-        if frame is not None and (frame.f_code.co_filename == own or not place.startswith(f"{own}:")):
-            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        coroutine = coroutine.cr_await
-    return place

@@ -36,9 +36,14 @@ def clock(now: Callable[[], float]) -> Iterator[None]:
         _clock = before
 
 
+def margin_s(lease_s: float) -> float:
+    """How far our own deadline is ahead of the server's."""
+    return max(0.1 * lease_s, min(0.5, 0.25 * lease_s))
+
+
 def own_deadline_s(asked_s: float, lease_s: float) -> float:
     """Until when the holder may begin turns: well ahead of the server's expiry, counted from before it asked."""
-    return asked_s + lease_s - max(0.1 * lease_s, min(0.5, 0.25 * lease_s))
+    return asked_s + lease_s - margin_s(lease_s)
 
 
 class Lease:

@@ -32,12 +32,26 @@ class Metrics:
         released = Counter("orbit_worker_released", "How transactions left", ["how"], registry=self.registry)
         self.released = By(released)
         self.lost = Counter("orbit_worker_leases_lost", "Leases that a renewal found lost", registry=self.registry)
+        self.lapsed = Counter(
+            "orbit_worker_leases_lapsed", "Leases that nobody confirmed in time: what ran was stopped",
+            registry=self.registry,
+        )  # fmt: skip
         self.failures = Counter(
             "orbit_worker_hook_failures", "Hooks that raised", ["state", "hook"], registry=self.registry
         )
         self.running = Gauge("orbit_worker_transactions", "Transactions held now", registry=self.registry)
         self.room = Gauge("orbit_worker_room", "How many more it would take", registry=self.registry)
         self.blocked = Counter("orbit_worker_loop_blocked", "Times the event loop was blocked", registry=self.registry)
+        self.blocked_s = Counter(
+            "orbit_worker_loop_blocked_seconds", "How long the event loop was blocked, in all", registry=self.registry
+        )
+        self.held_long = Counter(
+            "orbit_worker_turns_held", "Turns that were held for long", ["state"], registry=self.registry
+        )
+        self.deaf = Counter(
+            "orbit_worker_subscriber_deaf", "Times the subscription heard nothing, and was made anew",
+            registry=self.registry,
+        )  # fmt: skip
         self.turn_s = Histogram(
             "orbit_worker_commit_seconds",
             "From a commit's sending to its answer",

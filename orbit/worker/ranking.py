@@ -44,6 +44,10 @@ class Ranks:
         """Among those that run `spec` and have room."""
         return self._rank(partition, spec)
 
+    def first_for_any(self, partition: int, specs: Iterable[Spec]) -> bool:
+        """Whether it ranks first there for any of `specs`."""
+        return any(self.for_claim(partition, spec) == 0 for spec in specs)
+
     def for_care(self, partition: int) -> int:
         """Among all: who looks after a partition's timers."""
         return self._rank(partition, None)

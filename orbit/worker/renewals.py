@@ -20,11 +20,18 @@ _DUE = 0.55
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """What a renewal found: leases that are lost, and transactions for which something waits or a cancel was asked."""
+    """What became of leases, and what a renewal found.
 
-    lost: tuple[Lease, ...]
-    waiting: frozenset[TxId]
-    cancelled: frozenset[TxId]
+    Attributes:
+        lost: The server says that they are another's, or nobody's.
+        lapsed: Nobody confirmed them in time; they may still be held.
+        waiting / cancelled: Transactions for which something waits / a cancel was asked.
+    """
+
+    lost: tuple[Lease, ...] = ()
+    waiting: frozenset[TxId] = frozenset()
+    cancelled: frozenset[TxId] = frozenset()
+    lapsed: tuple[Lease, ...] = ()
 
 
 class KeepsLeases(Protocol):
@@ -54,6 +61,11 @@ class Renewals:
             if self._leases.get(lease.tx) is lease:
                 del self._leases[lease.tx]
 
+    def held(self) -> list[Lease]:
+        """All that are looked after."""
+        with self._guard:
+            return list(self._leases.values())
+
     def next_s(self) -> float | None:
         """When the first is due, by `now_s`; None where there is none."""
         with self._guard:
@@ -62,10 +74,8 @@ class Renewals:
     async def round(self, store: Store, tell: Callable[[Renewed], None]) -> None:
         """Renew what is due, one request per partition. What Redis doesn't answer is asked in the next round."""
         now = now_s()
-        with self._guard:
-            leases = list(self._leases.values())
         due: dict[int, list[Lease]] = defaultdict(list)
-        for lease in leases:
+        for lease in self.held():
             if lease.deadline_s - now < _DUE * self._lease_s:
                 due[store.partition_of(lease.tx)].append(lease)
         if due:
@@ -74,7 +84,7 @@ class Renewals:
     async def _renew(
         self, store: Store, partition: int, leases: list[Lease], tell: Callable[[Renewed], None]
     ) -> None:
-        asked_s = now_s()
+        asked_s = now_s()  # before it is sent: what the answer confirms began no earlier at the server
         held = [lease.held for lease in leases]
         try:
             renewal = await store.renew(partition, self._worker, held, int(self._lease_s * 1000))

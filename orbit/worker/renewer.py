@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import threading
-import traceback
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 from orbit.store.store import Store
-from orbit.worker.lease import Lease, now_s
+from orbit.worker.lapses import Lapses
+from orbit.worker.lease import Lease
 from orbit.worker.metrics import Metrics
 from orbit.worker.renewals import Renewals, Renewed
+from orbit.worker.watchdog import Pulse
 
 log = structlog.get_logger("orbit.worker")
 
-_PATIENCE = 3
+PATIENCE = 3
 """So many lease times a silent event loop is still renewed for."""
+
+
+def tick_s(lease_s: float) -> float:
+    """How often the loop gives a sign of life, and the thread looks at it and at the leases."""
+    return min(0.5, max(0.05, lease_s / 10))
+
+
+def timeout_s(lease_s: float) -> float:
+    """How long a renewal may take: an answer that was lost is to be asked for again within the same lease."""
+    return min(5.0, max(0.5, lease_s / 4))
 
 
 class Renewer:
@@ -39,14 +49,12 @@ class Renewer:
         self._open_store = open_store
         self._lease_s = lease_s
         self._renewals = Renewals(worker, lease_s)
-        self._tick_s = min(1.0, max(0.05, lease_s / 10))
-        self._metrics = metrics
+        self._tick_s = tick_s(lease_s)
         self._on_renewal = on_renewal
         self._on_death = on_death
         self._loop = asyncio.get_running_loop()
-        self._main = threading.get_ident()
-        self._pulse_s = now_s()
-        self._beating: asyncio.TimerHandle | None = None
+        self._pulse = Pulse(self._tick_s, metrics)
+        self._lapses = Lapses(self._renewals.held, lease_s, lambda lease: on_renewal(Renewed(lapsed=(lease,))))
         self._stopping = threading.Event()
         self._wake: Callable[[], object] | None = None
         self._thread = threading.Thread(target=self._live, name="orbit leases", daemon=True)
@@ -56,25 +64,22 @@ class Renewer:
 
     def start(self) -> None:
         self._thread.start()
-        self._beat()
+        self._pulse.start()
 
     async def stop(self) -> None:
         self._stopping.set()
-        if self._beating is not None:
-            self._beating.cancel()
+        self._pulse.stop()
+        self._lapses.close()
         if self._wake is not None:
             self._wake()
         await self.over.wait()
 
     def add(self, lease: Lease) -> None:
         self._renewals.add(lease)
+        self._lapses.added(lease)
 
     def remove(self, lease: Lease) -> None:
         self._renewals.remove(lease)
-
-    def _beat(self) -> None:
-        self._pulse_s = now_s()
-        self._beating = self._loop.call_later(self._tick_s, self._beat)
 
     def _tell(self, what: Callable[..., object], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
@@ -98,23 +103,11 @@ class Renewer:
         if self._stopping.is_set():
             return
         store = await self._open_store()
-        reported = False
         try:
             while True:
-                silent_s = now_s() - self._pulse_s
-                if silent_s > max(1.0, 3 * self._tick_s) and not reported:
-                    self._report(silent_s)
-                reported = silent_s > max(1.0, 3 * self._tick_s)
-                if silent_s < _PATIENCE * self._lease_s:
+                if self._pulse.watch() < PATIENCE * self._lease_s:
                     await self._renewals.round(store, lambda found: self._tell(self._on_renewal, found))
                 await asyncio.sleep(self._tick_s)
         finally:
             self._wake = None
             await store.close()
-
-    def _report(self, silent_s: float) -> None:
-        """Name the line that blocks the event loop."""
-        self._metrics.blocked.inc()
-        frame = sys._current_frames().get(self._main)
-        where = "".join(traceback.format_stack(frame)[-3:]) if frame is not None else "?"
-        log.warning("the event loop is blocked", seconds=round(silent_s, 1), where=where)

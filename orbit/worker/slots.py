@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
@@ -22,12 +23,14 @@ from orbit.worker.isolation import Loan, lend
 from orbit.worker.lease import Lease, own_deadline_s
 from orbit.worker.life import live
 from orbit.worker.permits import give_back
+from orbit.worker.places import waits
 from orbit.worker.renewals import KeepsLeases, Renewed
 from orbit.worker.settling import BROKEN, Backoff
 from orbit.worker.surroundings import Leaving, Surroundings
 
 log = structlog.get_logger("orbit.worker")
 
+_RELEASES = 8
 EARLY = 1_000
 """So many nudges are kept of transactions whose claim's answer may still be on its way."""
 
@@ -69,7 +72,6 @@ class Slots:
         on_room: Callable[[], None], lending: Lending | None = None,
     ) -> None:  # fmt: skip
         self._lending = lending
-        self._context = copy_context()
         self._told_to_drain = asyncio.Event()
         self._lent: set[asyncio.Task[None]] = set()
         self._hurried = False
@@ -84,6 +86,7 @@ class Slots:
         self._ending: set[Actor] = set()
         self._draining = False
         self._drop = asyncio.Event()
+        self._context = copy_context()
         around.metrics.running.set_function(lambda: len(self._tasks))
         around.metrics.room.set_function(lambda: self.room)
 
@@ -149,6 +152,12 @@ class Slots:
                 self._around.metrics.lost.inc()
                 actor.log.warning("lease lost")
                 actor.note_lost()
+        for lease in found.lapsed:
+            actor = self._actors.get(lease.tx)
+            if actor is not None and actor.lease is lease and not actor.closing:
+                self._around.metrics.lapsed.inc()
+                actor.log.warning("its lease wasn't confirmed in time: it is stopped")
+                actor.note_lapsed()
         for tx, actor in tuple(self._actors.items()):
             if tx in found.waiting:
                 actor.nudge()
@@ -165,9 +174,14 @@ class Slots:
     def watch(self) -> None:
         """Name the code that holds a turn for long: nothing else of its transaction runs meanwhile."""
         for actor in self._actors.values():
-            where = actor.held_long()
-            if where is not None:
-                actor.log.warning("a turn is held for long", where=where)
+            held = actor.held_long()
+            if held is not None:
+                holder, seconds = held
+                place = waits(holder, actor)
+                self._around.metrics.held_long.labels(actor.options.name).inc()
+                actor.log.warning(
+                    "a turn is held for long", seconds=round(seconds, 1), where=place.where, hook=place.hook
+                )
 
     def nudge_all(self) -> None:
         """Something may have been missed: let each look."""
@@ -220,7 +234,7 @@ class Slots:
             try:
                 # Before the release: who takes it over then asks anew. A hand-over keeps its permit, one that waits its
                 # place; and the permit of what is held elsewhere by now isn't ours to give any more.
-                if leaving not in (Leaving.HANDED_OVER, Leaving.WAITING, Leaving.GONE):
+                if leaving not in (Leaving.HANDED_OVER, Leaving.WAITING, Leaving.GONE, Leaving.LAPSED):
                     await self._give_back(actor)
                 await self._release(actor, leaving)
             finally:
@@ -250,11 +264,15 @@ class Slots:
             del self._actors[actor.tx]
 
     async def _release(self, actor: Actor, leaving: Leaving) -> None:
-        """Give back what is still held. If Redis doesn't answer for a lease time, the lease runs out by itself."""
+        """Give back what is still held. If Redis doesn't answer for some seconds, the lease runs out by itself.
+
+        One that has lapsed has run out, or soon will: Redis is asked until it answers, so that whoever goes on with it
+        takes it for handed over, not for crashed.
+        """
         if leaving in (Leaving.ENDED, Leaving.GONE):
             return
         backoff = Backoff()
-        for _ in range(8):
+        for _ in itertools.count() if leaving is Leaving.LAPSED else range(_RELEASES):
             try:
                 await self._around.store.release(
                     actor.tx,

@@ -157,7 +157,7 @@ async def _one(actor: Actor, frame: Frame, key: str, call: StepCall) -> Any:
     attempt = 1
     while True:
         try:
-            value = await _attempt(actor, frame, key, call, attempt)
+            value = await attempt_once(actor, frame, key, call, attempt)
             break
         except (UsageError, asyncio.CancelledError, LeaveRun):
             raise
@@ -173,7 +173,7 @@ async def _one(actor: Actor, frame: Frame, key: str, call: StepCall) -> Any:
     return unpack(packed)[1]
 
 
-async def _attempt(actor: Actor, frame: Frame, key: str, call: StepCall, attempt: int) -> Any:
+async def attempt_once(actor: Actor, frame: Frame, key: str, call: StepCall, attempt: int) -> Any:
     """Call the function once, in a frame of its own."""
     inner = Frame(
         actor, Kind.STEP, f"step {call.name!r}", frame.scope, asyncio.current_task(), name=call.name, attempt=attempt

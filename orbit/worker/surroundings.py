@@ -83,5 +83,7 @@ class Leaving(Enum):
     """`run` waits long to be tried again."""
     WAITING = "waiting"
     """`run` waits for a permit."""
+    LAPSED = "lapsed"
+    """Its lease wasn't confirmed in time."""
     GONE = "gone"
     """It isn't held any more: nothing to release."""

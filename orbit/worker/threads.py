@@ -41,17 +41,25 @@ class Threads:
     """The threads of one transaction that still run; its slot isn't free before they have ended."""
 
     def __init__(self) -> None:
-        self.alive = 0
+        self._calls: dict[ThreadedCall, asyncio.Task[Any] | None] = {}
         self.none = asyncio.Event()
         self.none.set()
 
-    def began(self) -> None:
-        self.alive += 1
+    @property
+    def alive(self) -> int:
+        return len(self._calls)
+
+    def ident_for(self, task: asyncio.Task[Any]) -> int | None:
+        """The thread that `task` waits for."""
+        return next((call.ident for call, waiting in self._calls.items() if waiting is task), None)
+
+    def began(self, call: ThreadedCall) -> None:
+        self._calls[call] = asyncio.current_task()
         self.none.clear()
 
-    def ended(self) -> None:
-        self.alive -= 1
-        if not self.alive:
+    def ended(self, call: ThreadedCall) -> None:
+        del self._calls[call]
+        if not self._calls:
             self.none.set()
 
 
@@ -64,7 +72,7 @@ class ThreadedCall:
         self._loop = asyncio.get_running_loop()
         self._outside = outside()
         self._requests: asyncio.Queue[_Request | _Over] = asyncio.Queue()
-        self._ident: int | None = None
+        self.ident: int | None = None
         self._closed = False
         self._interrupted = False
 
@@ -77,7 +85,7 @@ class ThreadedCall:
         context = copy_context()
         work = (self._work, fn, args, kwargs)
         thread = threading.Thread(target=context.run, args=work, name=self._name, daemon=True)
-        self._threads.began()
+        self._threads.began(self)
         self._outside.begin()
         thread.start()
         cancelled: asyncio.CancelledError | None = None
@@ -129,7 +137,7 @@ class ThreadedCall:
     # ---- in the thread
 
     def _work(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
-        self._ident = threading.get_ident()
+        self.ident = threading.get_ident()
         _current.set(self)
         try:
             over = _Over(fn(*args, **kwargs), None)
@@ -140,7 +148,7 @@ class ThreadedCall:
 
     def _end(self, over: _Over) -> None:
         self._outside.end()
-        self._threads.ended()
+        self._threads.ended(self)
         self._requests.put_nowait(over)
 
     def call(self, make: Callable[[], Awaitable[T]]) -> T:
@@ -162,7 +170,7 @@ class ThreadedCall:
     @property
     def mine(self) -> bool:
         """Whether the calling thread is this call's."""
-        return self._ident == threading.get_ident()
+        return self.ident == threading.get_ident()
 
 
 def blocking(verb: str, make: Callable[[], Awaitable[T]]) -> T:

@@ -8,6 +8,7 @@ import random
 import secrets
 import socket
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -20,10 +21,11 @@ from orbit.worker.care import Caretaker
 from orbit.worker.claims import Claimer
 from orbit.worker.config import WorkerConfig
 from orbit.worker.discover import App, load_app, queues_of, record_of, specs_of
+from orbit.worker.finding import Finder
 from orbit.worker.health import Health
 from orbit.worker.metrics import Metrics
 from orbit.worker.ranking import Ranks
-from orbit.worker.renewer import Renewer
+from orbit.worker.renewer import Renewer, timeout_s
 from orbit.worker.settling import BROKEN, persist
 from orbit.worker.shared import shared
 from orbit.worker.slots import Lending, Slots
@@ -31,13 +33,11 @@ from orbit.worker.surroundings import Surroundings
 
 log = structlog.get_logger("orbit.worker")
 
-_BEAT_S = 3.0
-_BEAT_TTL_S = 10.0
-_RANK_S = 0.02
-"""How much later each rank behind the first claims."""
-_KEEN = 3
-"""Ranks behind these leave it to the slow round."""
-_SWEEP_S = 2.5
+_BEAT_S = 2.0
+_BEAT_TTL_S = 7.0
+"""A worker that didn't beat for so long counts no more, neither for what runs nor for who ranks first."""
+_SWEEP_S = 1.0
+"""Between two looks of the whole fleet at which edges stopped beating."""
 
 
 class WorkerError(OrbitError):
@@ -101,6 +101,7 @@ class Worker:
         self._slots: Slots
         self._claimer: Claimer
         self._care: Caretaker
+        self._finder: Finder
         self._died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._beat_now = asyncio.Event()
         self._full = False
@@ -148,7 +149,8 @@ class Worker:
             self._store, self.id, self._specs, config.lease_s, lambda: self._slots.room, self._slots.grant,
             self._slots.hurry,
         )  # fmt: skip
-        self._care = Caretaker(self._store, self._ranks, self._claimer.want, around.deliver)
+        self._finder = Finder(self._ranks, self._specs, self._store.partitions, self._claimer.want)
+        self._care = Caretaker(self._store, self._ranks, self._finder.visit, around.deliver)
         await persist(self._publish)
         await persist(self._beat)
         self._renewer.start()
@@ -167,6 +169,7 @@ class Worker:
             for part in parts:
                 part.cancel()
             await asyncio.wait(parts)
+            self._finder.close()
             await self._care.close()
             await self._renewer.stop()
 
@@ -190,7 +193,8 @@ class Worker:
 
     async def _open_again(self) -> Store:
         """The renewing thread's own connection."""
-        return await Store.open(self._config.redis, _settings(self._config), wait=True)
+        settings = replace(_settings(self._config), timeout_s=timeout_s(self._config.lease_s))
+        return await Store.open(self._config.redis, settings, wait=True)
 
     def _unready(self) -> str | None:
         if self._draining:
@@ -214,13 +218,9 @@ class Worker:
 
     def _on_wake(self, wake: t.ReadyWake | t.DueWake) -> None:
         if isinstance(wake, t.DueWake):
-            self._care.needed(wake.partition, wake.in_ms)
-        elif wake.spec in self._states:
-            rank = self._ranks.for_claim(wake.partition, wake.spec)
-            if rank == 0:
-                self._claimer.want(wake.partition)
-            elif rank <= _KEEN:
-                asyncio.get_running_loop().call_later(rank * _RANK_S, self._claimer.want, wake.partition)
+            self._care.heard(wake)
+        else:
+            self._finder.heard(wake)
 
     def _on_gap(self) -> None:
         self._publish_again = True  # Redis may have lost it
@@ -232,8 +232,7 @@ class Worker:
             return
         self._slots.nudge_all()
         self._care.look(range(self._store.partitions))
-        for partition in range(self._store.partitions):
-            self._claimer.want(partition)
+        self._finder.look_everywhere()
 
     def _on_room(self) -> None:
         self._claimer.pump_soon()
@@ -248,6 +247,8 @@ class Worker:
                 async with asyncio.timeout(_BEAT_S * random.uniform(0.8, 1.0)):
                     await self._beat_now.wait()
             self._slots.watch()
+            if self._draining:
+                continue  # it has left the register
             with contextlib.suppress(*BROKEN):
                 if self._publish_again:
                     await self._publish()
@@ -260,6 +261,7 @@ class Worker:
         await self._store.beat_worker(t.WorkerRecord(self.id, self._specs, room), _BEAT_TTL_S)
         if self._ranks.learn(await self._store.workers()) and self._ready:
             self._care.look(p for p in range(self._store.partitions) if self._ranks.for_care(p) == 0)
+            self._finder.visit_all()
 
     async def _sweep(self) -> None:
         """Free the places of edges that are gone; each worker does it, the more there are the more seldom."""

@@ -6,7 +6,7 @@ import pytest
 
 from orbit.protocol.ids import TxId
 from orbit.store import types as t
-from tests.contract.house import LEASE_MS, SPEC, House
+from tests.contract.house import ANN, LEASE_MS, SPEC, House, place
 
 covers = pytest.mark.covers
 
@@ -156,6 +156,19 @@ async def test_a_claim_brings_along_what_load_would_say(house: House) -> None:
     again = await house.claim_one(tx)
     assert again.loaded is not None
     assert (again.loaded.number, again.quiet) == (1, False)
+
+
+async def test_a_change_that_is_due_later_is_something_to_attend_to(house: House) -> None:
+    """A worker is lost while a session's disconnect waits for its grace: nothing else would tell the next worker."""
+    grant = await house.run()
+    await house.attach(grant.tx)
+    await house.commit(grant, told=((ANN, str(place())),))
+    await house.store.detach(grant.tx, ANN, place())
+    await house.expire_lease(grant.tx)
+    await house.due(grant.tx)
+    again = await house.claim_one(grant.tx)
+    assert again.loaded is not None
+    assert not again.quiet
 
 
 @covers("lib/loading", "too large")

@@ -246,9 +246,14 @@ async def test_a_release_takes_back_what_due_made_ready(house: House) -> None:
 # ---- due
 
 
+@covers("due", "next told")
 async def test_due_says_when_it_is_needed_next(house: House) -> None:
     tx = await house.begin(delay_s=60)
+    heard = await Heard.of(house)
     answer = await house.refused(house.due(tx))
+    (told,) = await heard.since()
+    await heard.close()
+    assert told == t.DueWake(house.store.partition_of(tx), answer.next_ms), "the others hear it, too"
     assert answer.next_ms is not None
     assert 50_000 < answer.next_ms <= 60_000
     await house.pass_due(tx, "t")
@@ -304,7 +309,8 @@ async def test_a_wake_time_of_a_running_one_nudges_its_owner(house: House) -> No
     await house.pass_due(grant.tx, "t")
     heard = await Heard.of(house)
     await house.due(grant.tx)
-    assert await heard.since() == [t.OwnerNudge(grant.tx, "timer")]
+    nudge, _next = await heard.since()
+    assert nudge == t.OwnerNudge(grant.tx, "timer")
     await heard.close()
 
 

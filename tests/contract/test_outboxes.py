@@ -235,7 +235,7 @@ async def test_a_child_stays_until_its_parent_has_its_end(house: House) -> None:
     assert await house.store.get(family.child) is None
 
 
-@covers("rouse", "nobody", "roused")
+@covers("rouse", "nobody", "noted for its owner", "roused")
 async def test_rouse(house: House) -> None:
     grant = await house.run()
     heard = await Heard.of(house)

@@ -28,13 +28,14 @@ class Fleet:
         self._running: dict[Worker, tuple[WorkerConfig, asyncio.Task[None]]] = {}
 
     async def worker(
-        self, *classes: type[State], middleware: tuple[Middleware, ...] = (), **options: Any
+        self, *classes: type[State], middleware: tuple[Middleware, ...] = (), redis: str = "", **options: Any
     ) -> Worker:
+        """A worker that is ready. `redis`: its own way there."""
         config = WorkerConfig(
-            app="", redis=self.url, namespace=self.store.settings.namespace, say=self.said.put_nowait,
+            app="", redis=redis or self.url, namespace=self.store.settings.namespace, say=self.said.put_nowait,
             **{"linger_s": 0.05, "lease_s": 2.0, **options},
         )  # fmt: skip
-        store = await Store.open(self.url, self.store.settings)
+        store = await Store.open(config.redis, self.store.settings)
         worker = Worker(config, store, App(classes, middleware=middleware))
         self._running[worker] = config, asyncio.ensure_future(worker.live())
         while "ready" not in await self.said.get():

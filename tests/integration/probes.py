@@ -18,6 +18,7 @@ class Probe:
         self.go = asyncio.Event()
         self.there = asyncio.Event()
         self.begun = asyncio.Event()
+        self.answered = asyncio.Event()
         self.errors: list[BaseException] = []
         self.counts: Counter[str] = Counter()
         self.limit: asyncio.Timeout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from orbit import Connection, Unloaded
 from orbit.config import RetryPolicy
 from orbit.store import types as t
 from orbit.worker.lease import now_s
+from orbit.worker.places import waits
 from orbit.worker.surroundings import CrashLimits, Leaving
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
@@ -327,15 +329,29 @@ async def test_a_reference_held_over_a_commit_shows_when_fields_are_rebuilt_alwa
 
 class Held(Probed):
     async def run(self) -> None:
-        await Probed.probe.stop_here()
+        await Probed.probe.stop_here()  # it holds the turn here
 
 
-async def test_code_that_holds_a_turn_for_long_is_named_once(house: House, probe: Probe) -> None:
+class HeldInAThread(Probed):
+    def run(self) -> None:
+        Probed.probe.loop.call_soon_threadsafe(Probed.probe.there.set)
+        Probed.probe.hold.wait()  # it holds the turn here
+
+
+@pytest.mark.parametrize("cls", [Held, HeldInAThread])
+async def test_code_that_holds_a_turn_for_long_is_named_once(
+    house: House, probe: Probe, cls: type[Probed]
+) -> None:
     house.options["long_turn_s"] = 0.0
-    _, stay = await house.run(Held)
+    _, stay = await house.run(cls)
     await probe.there.wait()
-    where = stay.actor.held_long()
-    assert where is not None
-    assert "test_turns_end.py" in where
+    held = stay.actor.held_long()
+    assert held is not None
+    holder = held[0]
+    lines, first = inspect.getsourcelines(cls)
+    number = first + next(n for n, line in enumerate(lines) if "it holds the turn here" in line)
+    await soon(lambda: waits(holder, stay.actor).where == f"{__file__}:{number}")
+    assert waits(holder, stay.actor).hook == "run"
     assert stay.actor.held_long() is None
     probe.go.set()
+    probe.hold.set()

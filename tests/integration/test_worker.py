@@ -17,6 +17,7 @@ from orbit import Connection
 from orbit.store import types as t
 from orbit.store.embedded import EmbeddedServer
 from orbit.store.store import Store
+from orbit.verify.proxy import Proxy
 from orbit.worker.config import WorkerConfig
 from orbit.worker.discover import spec_of
 from orbit.worker.worker import WorkerError, run_worker
@@ -178,7 +179,7 @@ class Slow(Probed, stays_open=False):
 
 
 async def test_leases_are_renewed_while_a_step_runs(house: House, fleet: Fleet, probe: Probe) -> None:
-    await fleet.worker(Slow, lease_s=0.5)
+    await fleet.worker(Slow, lease_s=1.0)
     tx = await house.start(Slow)
     leases: set[float] = set()
     key = house.store.keys.transaction(tx)
@@ -268,8 +269,8 @@ async def test_a_loop_that_is_silent_for_long_loses_its_leases(house: House, fle
     await probe.begun.wait()
     before = await house.store.get(tx)
     assert before is not None
-    assert worker._renewer._beating is not None
-    worker._renewer._beating.cancel()  # as a loop that hangs gives no sign of life
+    worker._renewer._pulse.stop()  # as a loop that hangs gives no sign of life, and looks at no deadline
+    worker._renewer._lapses.close()
     await fleet.worker(Slow, lease_s=0.3)
     after = await until(house.store, tx, lambda found: found.epoch != before.epoch)
     assert after.crashes == 1
@@ -306,6 +307,47 @@ async def test_a_worker_that_waits_for_redis_can_be_stopped(tmp_path: Path) -> N
     assert "waiting for Redis" in await said.get()
     config.stop.set()
     await task
+
+
+class Watched(Probed, stays_open=False):
+    """Says when its code was stopped."""
+
+    async def run(self) -> int:
+        return await self.transaction.step("work", self.work)  # type: ignore[no-any-return]
+
+    async def work(self) -> int:
+        probe = Probed.probe
+        probe.counts["begun"] += 1
+        probe.begun.set()
+        if probe.go.is_set():
+            return probe.counts["begun"]
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            probe.there.set()
+
+
+async def test_a_worker_that_can_not_renew_stops_what_runs_before_its_lease_is_another_s(
+    house: House, fleet: Fleet, probe: Probe
+) -> None:
+    """Redis is out of reach for the one worker alone, and says nothing: no answer, no error."""
+    async with Proxy.before(fleet.url) as proxy:
+        cut_off = await fleet.worker(Watched, lease_s=2.0, redis=proxy.url)
+        tx = await house.start(Watched)
+        await probe.begun.wait()
+        before = await house.store.get(tx)
+        assert before is not None
+        proxy.hold()
+        await probe.there.wait()
+        lease_ms = float(await house.store.link.read("HGET", house.store.keys.transaction(tx), "lease"))
+        assert await house.store.now_ms() < lease_ms, "it was still its own when its code was stopped"
+        assert cut_off.metrics.lapsed._value.get() == 1
+        probe.go.set()
+        await fleet.worker(Watched, lease_s=2.0)
+        await until(house.store, tx, status("finished"))
+        assert await house.end(tx) == ("finished", 2)
+        proxy.release()
+        await fleet.drain(cut_off)
 
 
 class Stubborn(Probed):

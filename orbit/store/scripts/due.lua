@@ -1,5 +1,6 @@
 -- due: makes ready what has an expired lease (the lease stays in meta: claim counts the crash) and what is to wake, fires
--- timers, gives permits that have become free, and says what is left to be done elsewhere.
+-- timers, gives permits that have become free, and says what is left to be done elsewhere. All who keep the partition's time
+-- hear when it is needed next.
 --
 -- KEYS 1 the partition (suffixes `:recent`, `:fires`, those of lib/wake and lib/limits), 2 the prefix of its transactions
 --        (suffix `:<id>`, then those of lib/timers and lib/outbox)
@@ -86,6 +87,10 @@ for _, member in ipairs(members) do
 end
 redis.call('ZREMRANGEBYSCORE', part .. ':recent', '-inf', int(now - tonumber(ARGV[2])))
 local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')[2]
+local next_ms = first and int(math.max(0, tonumber(first) - now))
+if next_ms then
+  redis.call('SPUBLISH', part .. ':wake', 'due ' .. next_ms) -- branch: next told
+end
 return {
-  int(now), first and int(math.max(0, tonumber(first) - now)) or '-1', #members, removable, undelivered, fires, admitted,
+  int(now), next_ms or '-1', #members, removable, undelivered, fires, admitted,
 }

@@ -7,7 +7,7 @@
 --
 -- include: clock, wake, timers
 local tx, part, id, last, how = KEYS[1], KEYS[2], ARGV[1], ARGV[4], ARGV[5]
-local m = read_meta(tx, 'epoch', 'number', 'cancel')
+local m = read_meta(tx, 'epoch', 'number', 'cancel', 'roused')
 if not m then
   return { 'vanished' } -- branch: vanished
 end
@@ -44,6 +44,8 @@ elseif m.cancel then
   ready = true -- branch: cancelled
 elseif how == '' then
   ready = true -- branch: handed over
+elseif how == 'waits' and m.roused == m.epoch then
+  ready = true -- branch: what it waits for is there
 elseif unread() then
   ready = true -- branch: unread
 else

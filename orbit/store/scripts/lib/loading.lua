@@ -2,7 +2,7 @@
 -- `loaded`: meta values, newest snapshot [id, fields], view's head or nil, names as a flat list, timers (member, ms from
 -- now; -1 where it stands in the inbox), fields of the outbox, ms since the first claim. Nil where the fields take more
 -- than `most` bytes (nil: any number).
--- `waits`: whether a message, or a change of a connection that is due, is there for it.
+-- `waits`: whether a message, or a change of a connection, due now or later, is there for it.
 -- Suffixes of the transaction's key: `:snap`, `:view`, `:names`, `:timers`, `:outbox`, `:inbox`, `:changes`.
 local function loaded(tx, most)
   local values = redis.call('HMGET', tx, 'number', 'head', 'returned', 'passes', 'attempts', 'crashes', 'cancel', 'keep', 'note',
@@ -30,5 +30,5 @@ local function loaded(tx, most)
 end
 
 local function waits(tx)
-  return redis.call('XLEN', tx .. ':inbox') > 0 or redis.call('ZCOUNT', tx .. ':changes', '-inf', int(now)) > 0
+  return redis.call('XLEN', tx .. ':inbox') > 0 or redis.call('EXISTS', tx .. ':changes') == 1
 end
