@@ -48,10 +48,6 @@ class Metrics:
         self.held_long = Counter(
             "orbit_worker_turns_held", "Turns that were held for long", ["state"], registry=self.registry
         )
-        self.deaf = Counter(
-            "orbit_worker_subscriber_deaf", "Times the subscription heard nothing, and was made anew",
-            registry=self.registry,
-        )  # fmt: skip
         self.turn_s = Histogram(
             "orbit_worker_commit_seconds",
             "From a commit's sending to its answer",

@@ -249,6 +249,8 @@ class Worker:
             self._slots.watch()
             if self._draining:
                 continue  # it has left the register
+            if not self._subscriber.delivers:
+                self._look_everywhere()  # what is ready must be found all the same
             with contextlib.suppress(*BROKEN):
                 if self._publish_again:
                     await self._publish()

@@ -12,6 +12,7 @@ from orbit.store import types as t
 from tests.integration.fleet import Fleet, status, until
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed, forever
+from tests.support.waiting import soon
 
 MARK: ContextVar[str] = ContextVar("mark", default="")
 
@@ -51,6 +52,7 @@ async def test_a_handler_that_a_steps_commit_gave_cause_for_does_not_run_in_its_
     await house.store.append(tx, t.NewMessage(pack("hello")))
     probe.go.set()
     await probe.answered.wait()
+    await soon(lambda: stay.actor.last_seen is not None)  # it is answered once its turn is committed
     assert probe.seen == [""]
     assert await house.updates(tx) == ["progress", "hello"]
 
