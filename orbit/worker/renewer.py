@@ -18,6 +18,7 @@ from orbit.worker.lapses import Lapses
 from orbit.worker.lease import Lease
 from orbit.worker.metrics import Metrics
 from orbit.worker.renewals import Renewals, Renewed
+from orbit.worker.settling import persist
 from orbit.worker.watchdog import Pulse
 
 log = structlog.get_logger("orbit.worker")
@@ -70,8 +71,10 @@ class Renewer:
         self._stopping.set()
         self._pulse.stop()
         self._lapses.close()
-        if self._wake is not None:
-            self._wake()
+        wake = self._wake
+        if wake is not None:
+            with contextlib.suppress(RuntimeError):  # its loop has just closed
+                wake()
         await self.over.wait()
 
     def add(self, lease: Lease) -> None:
@@ -102,7 +105,7 @@ class Renewer:
         self._wake = lambda: loop.call_soon_threadsafe(task.cancel)
         if self._stopping.is_set():
             return
-        store = await self._open_store()
+        store = await persist(self._open_store)
         try:
             while True:
                 if self._pulse.watch() < PATIENCE * self._lease_s:

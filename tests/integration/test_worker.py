@@ -340,7 +340,7 @@ async def test_a_worker_that_can_not_renew_stops_what_runs_before_its_lease_is_a
         proxy.hold()
         await probe.there.wait()
         lease_ms = float(await house.store.link.read("HGET", house.store.keys.transaction(tx), "lease"))
-        assert await house.store.now_ms() < lease_ms, "it was still its own when its code was stopped"
+        assert await house.store.now_ms(tx) < lease_ms, "it was still its own when its code was stopped"
         assert cut_off.metrics.lapsed._value.get() == 1
         probe.go.set()
         await fleet.worker(Watched, lease_s=2.0)
