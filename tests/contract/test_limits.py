@@ -139,6 +139,19 @@ async def test_one_that_waits_is_pending_until_it_is_roused(house: House) -> Non
     assert shown.waits is None
 
 
+@covers("release", "what it waits for is there")
+async def test_one_that_was_roused_before_its_release_arrived_is_ready(house: House) -> None:
+    """Its owner has decided that it waits; the permit is given, and the owner told; the release arrives."""
+    grant = await house.run()
+    await house.store.rouse(grant.tx, "permit")
+    how = {"idle": True, "waits_for": "Encode", "timers": (("p", 60_000),)}
+    assert await house.store.release(grant.tx, grant.epoch, 0, None, **how) == t.Released("pending")  # type: ignore[arg-type]
+    assert await house.is_ready(grant.tx)
+    again = await house.claim_one(grant.tx)
+    await house.store.release(again.tx, again.epoch, 0, None, **how)  # type: ignore[arg-type]
+    assert not await house.is_ready(grant.tx), "what was said under an epoch before counts no more"
+
+
 async def test_one_that_waits_is_roused_by_a_message_a_cancel_and_its_time(house: House) -> None:
     async def waiting() -> t.Grant:
         grant = await house.run()
