@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
 
+from orbit.store.embedded import EmbeddedServer
 from orbit.verify.proxy import Proxy
 
 
@@ -104,3 +106,51 @@ async def test_rewrites_what_the_server_says(echo: tuple[Echo, Proxy]) -> None:
     writer.write(b"one\n")
     assert await reader.readline() == b"saw one\n"
     writer.close()
+
+
+@pytest.mark.parametrize("up", [True, False])
+async def test_one_direction_alone_can_be_held(echo: tuple[Echo, Proxy], up: bool) -> None:
+    """Held on the way there, the server reads nothing; held on the way back, it has done it all the same."""
+    handler, proxy = echo
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    proxy.hold(up=up, down=not up)
+    writer.write(b"one\n")
+    reading = asyncio.ensure_future(reader.readline())
+    done, _ = await asyncio.wait({reading}, timeout=0.1)
+    assert not done
+    assert handler.read == ([] if up else [b"one\n"])
+    proxy.heal()
+    assert await reading == b"did one\n"
+    writer.close()
+
+
+async def test_refused_until_it_is_healed(echo: tuple[Echo, Proxy]) -> None:
+    _, proxy = echo
+    proxy.refusing = True
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    assert await rest(reader) == b""
+    writer.close()
+    proxy.heal()
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(b"one\n")
+    assert await reader.readline() == b"did one\n"
+    writer.close()
+
+
+async def test_published_messages_get_lost_whole_and_nothing_else() -> None:
+    """Half of a real server's; the answers to commands all come."""
+    async with EmbeddedServer() as server, Proxy.before(server.url) as proxy:
+        turns = itertools.cycle((True, False))
+        proxy.loses = lambda: next(turns)
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"*2\r\n$10\r\nSSUBSCRIBE\r\n$1\r\nc\r\n")
+        assert [await reader.readline() for _ in range(6)][-1] == b":1\r\n"
+        for n in range(20):
+            await server.command("SPUBLISH", "c", f"{n:04d}")
+        writer.write(b"*2\r\n$12\r\nSUNSUBSCRIBE\r\n$1\r\nc\r\n")
+        seen = b""
+        while not seen.endswith(b":0\r\n"):
+            seen += await reader.read(4096)
+        assert proxy.lost == seen.count(b"smessage\r\n") == 10
+        assert seen.endswith(b"sunsubscribe\r\n$1\r\nc\r\n:0\r\n")
+        writer.close()
