@@ -38,7 +38,7 @@ def slot_of(tx: str) -> int:
 
 
 class Fleet:
-    """Two workers, two edges, two clients, and transactions that both follow: half of them say nothing by themselves."""
+    """Two workers, two edges, two clients, and transactions that both follow, of which half say nothing themselves."""
 
     def __init__(self, stage: Stage, redis: str, seed: int) -> None:
         self.stage, self.redis, self.seed = stage, redis, seed
