@@ -1,5 +1,6 @@
 """The States that are measured."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -77,3 +78,23 @@ class Long(State):
 
     def view(self) -> dict[str, int]:
         return {"sent": self.sent}
+
+
+class Ticker(State, stays_open=True, keep_updates=200_000):
+    """Sends an update every `every_s`, with its number, the time and `size` characters; ends when told anything."""
+
+    every_s: float
+    size: int
+    n: int = 0
+
+    async def run(self) -> None:
+        due = time.monotonic()
+        while True:
+            self.n += 1
+            await self.transaction.send_update([self.n, time.time(), "x" * self.size])
+            due = max(due + self.every_s, time.monotonic() - 1)
+            if (pause := due - time.monotonic()) > 0:
+                await asyncio.sleep(pause)
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        await self.transaction.finish(result=self.n)

@@ -12,7 +12,7 @@ from orbit.store.durability import Durability
 from orbit.store.probing import Pace
 from orbit.store.types import StoreSettings
 
-PAGE_BYTES = 256 * 1024
+PAGE_BYTES = 64 * 1024
 """How much of a log is read for one follower at a time."""
 
 

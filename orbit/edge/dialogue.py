@@ -15,6 +15,7 @@ from orbit.edge.follower import Follower
 from orbit.edge.frames import message_frame
 from orbit.edge.hub import RETRY_AFTER_MS, Watch
 from orbit.edge.lanes import Asked, Lanes
+from orbit.edge.pages import Page
 from orbit.errors import (
     BadRequest,
     Forbidden,
@@ -28,7 +29,7 @@ from orbit.errors import (
     Unavailable,
 )
 from orbit.protocol.cursors import NEW_ONLY, Cursor, parse_cursor
-from orbit.protocol.entries import LogPage, LogReset
+from orbit.protocol.entries import LogReset
 from orbit.protocol.ids import PublicName, Session, TxId
 from orbit.protocol.messages import (
     Attach,
@@ -261,9 +262,10 @@ class Dialogue:
         feed = watch.begin(done.head, done.number, done.status)
         after = done.head if message.after == NEW_ONLY else parse_cursor(message.after)
         assert after is not None  # judged when the message was read
-        first: LogPage | LogReset | None = None
+        page: Page | None = None
         if feed.since(after) is None:
-            first = await self._first_page(watch, after)
+            page = await self._first_page(watch, after)
+        first = None if page is None else page.answer
         if watch.gone:
             raise NotFound("no such transaction")
         if self._line.closed:
@@ -277,10 +279,10 @@ class Dialogue:
         if isinstance(first, LogReset):
             # In one frame: a client that heard the first alone would go on from the reset's cursor, unaware of it.
             attachment.follower.tell_reset(first, done.last_mid, after=attached)
-            first = None
+            page = None
         else:
             self.say(attached)
-        attachment.follower.start(first)
+        attachment.follower.start(page)
         if gaps != self._edge.gaps:
             self._edge.check_again(attachment)
         return True
@@ -304,12 +306,12 @@ class Dialogue:
             case t.Missing():
                 raise NotFound("no such transaction")
 
-    async def _first_page(self, watch: Watch, after: Cursor) -> LogPage | LogReset:
-        async with self._edge.hub.page(watch.tx, after) as answer:
-            if isinstance(answer, t.Missing):
-                self._edge.hub.drop(watch)
-                raise NotFound("no such transaction")
-            return answer
+    async def _first_page(self, watch: Watch, after: Cursor) -> Page:
+        page = await self._edge.hub.pages.get(watch.tx, after)
+        if isinstance(page.answer, t.Missing):
+            self._edge.hub.drop(watch)
+            raise NotFound("no such transaction")
+        return page
 
     # ---- cancel, detach
 

@@ -9,13 +9,14 @@ from typing import Protocol
 
 from orbit.edge.frames import Rendered, frame, message_frame
 from orbit.edge.hub import Hub, Watch
+from orbit.edge.pages import Page
 from orbit.errors import OrbitError
 from orbit.protocol.codecs import Codec
 from orbit.protocol.cursors import Cursor
 from orbit.protocol.entries import Entry, LogPage, LogReset
 from orbit.protocol.ids import Epoch, PublicName
 from orbit.protocol.messages import Advance, EdgeMessage
-from orbit.protocol.replay import Batch, Feed, Tail
+from orbit.protocol.replay import Feed, Tail
 from orbit.store.types import Missing
 
 NOWHERE = Cursor(10**15, Epoch("0" * 19))
@@ -70,11 +71,11 @@ class Follower:
 
     # ---- life
 
-    def start(self, first: LogPage | None) -> None:
+    def start(self, first: Page | None) -> None:
         """Go on from its position; `first`: a page that was read from there."""
         self._watch.followers[self] = None
         if first is not None:
-            self._page(first)
+            self._tell_page(first)
         if not self._stopped and not self._join():
             self._catch_up()
 
@@ -184,20 +185,19 @@ class Follower:
 
     async def _read_page(self) -> LogPage | LogReset | Missing:
         position = NOWHERE if self._distrusted else self.tail.position
-        async with self._hub.page(self._watch.tx, position) as answer:
-            match answer:
-                case LogPage() if not self._stopped:
-                    self._page(answer)
-                case LogReset() if self._distrusted:
-                    answer = replace(answer, reason="rewound")
-                case Missing():
-                    self._hub.drop(self._watch)
-        return answer
+        page = await self._hub.pages.get(self._watch.tx, position)
+        match page.answer:
+            case LogPage() if not self._stopped:
+                self._tell_page(page)
+            case LogReset() if self._distrusted:
+                return replace(page.answer, reason="rewound")
+            case Missing():
+                self._hub.drop(self._watch)
+        return page.answer
 
-    def _page(self, page: LogPage) -> None:
-        before = self.tail.position
-        told = self.tail.on_page(page)
-        self._tell(told, Rendered(self._watch.tx, Batch(before, page.entries, over=False)))
+    def _tell_page(self, page: Page) -> None:
+        if isinstance(page.answer, LogPage) and page.rendered is not None:
+            self._tell(self.tail.on_page(page.answer), page.rendered)
 
     async def _reset(self, reset: LogReset) -> None:
         """Tell a reset, with the session's last mid as the store has it now."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from orbit.edge.config import Pulse
 from orbit.edge.frames import Rendered
 from orbit.edge.metrics import Metrics
+from orbit.edge.pages import Pages
 from orbit.edge.tasks import Tasks
 from orbit.errors import OrbitError, Unavailable
 from orbit.protocol.cursors import Cursor
@@ -24,7 +24,7 @@ from orbit.store.types import Missing
 log = logging.getLogger("orbit.edge")
 
 READS_AT_ONCE = 64
-"""Log pages in memory that are read and not yet written: it bounds what slow clients cost."""
+"""Feeds that read their logs at the same time."""
 PAGE_ENTRIES = 500
 PART_BYTES = 256 * 1024
 """How much is relayed before it is looked again who reads too slowly for more."""
@@ -138,6 +138,7 @@ class Watch:
                     return
                 case LogReset():
                     feed.on_reset(answer)
+                    self._hub.pages.forget(self.tx)
                     for follower in tuple(self.live):
                         follower.on_reset(answer)
                     return
@@ -165,6 +166,7 @@ class Hub:
         self.metrics = metrics
         self.tasks = Tasks()
         self.reading = asyncio.Semaphore(READS_AT_ONCE)
+        self.pages = Pages(self._read_page, self.tasks)
         self.subscriber = Subscriber(store, on_live=self.on_live, on_edge=on_edge, on_gap=on_gap, pace=pulse.pace)
         self._watches: dict[TxId, Watch] = {}
         self._unsubscribing: dict[TxId, asyncio.Task[None]] = {}
@@ -265,15 +267,13 @@ class Hub:
 
     def on_gap(self) -> None:
         """Anything may have been missed."""
+        self.pages.clear()
         for watch in self.watches():
             watch.suspect()
 
-    @asynccontextmanager
-    async def page(self, tx: TxId, after: Cursor) -> AsyncIterator[LogPage | LogReset | Missing]:
-        """A page of the log for one follower. To be written inside the block: few are held at once."""
-        async with self.reading:
-            self.metrics.pages.inc()
-            yield await self.store.read_log(tx, after, PAGE_ENTRIES)
+    async def _read_page(self, tx: TxId, after: Cursor) -> LogPage | LogReset | Missing:
+        self.metrics.pages.inc()
+        return await self.store.read_log(tx, after, PAGE_ENTRIES)
 
     # ---- cursors of those that get nothing
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import sys
+from contextlib import suppress
 
 import pytest
 
-from orbit.edge.server import CannotListen, listen, url_of
+from orbit.edge.server import UNSENT_BYTES, CannotListen, listen, url_of
 
 
 def test_port_0_takes_a_free_one_and_the_url_names_it() -> None:
@@ -48,3 +50,19 @@ def test_an_address_of_another_machine() -> None:
 def test_a_name_that_means_nothing() -> None:
     with pytest.raises(CannotListen, match=r"--host no\.such\.host\.invalid"):
         listen("no.such.host.invalid", 0, insecure=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that takes megabytes")
+def test_the_system_keeps_little_for_a_client_that_reads_nothing() -> None:
+    with listen("127.0.0.1", 0, insecure=False) as listener, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(listener.getsockname())
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.setblocking(False)
+            sent = 0
+            with suppress(BlockingIOError):
+                while sent < 64 * UNSENT_BYTES:
+                    sent += accepted.send(bytes(65_536))
+    assert sent < 4 * UNSENT_BYTES
