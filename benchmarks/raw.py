@@ -72,7 +72,7 @@ class Frames:
             if not head.startswith(b"HTTP/1.1 101"):
                 raise SystemExit(f"no WebSocket: {head.decode()}")
             self._open, self._buffer = True, rest
-            yield OPENED, head
+            yield OPENED, bytes(head)
         at, buffer = 0, self._buffer
         while len(buffer) - at >= 2:
             size, start = buffer[at + 1], at + 2
@@ -98,8 +98,9 @@ class Reader(asyncio.Protocol):
 
     @classmethod
     async def open(cls, url: str, tx: str) -> Reader:
-        parts = urlsplit(url)
-        _, made = await asyncio.get_running_loop().create_connection(lambda: cls(url, tx), parts.hostname, parts.port)
+        made_socket = connected(url)
+        made_socket.setblocking(False)
+        _, made = await asyncio.get_running_loop().create_connection(lambda: cls(url, tx), sock=made_socket)
         return made
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
