@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from orbit.edge.access import OPEN, Rights
@@ -110,9 +111,21 @@ class Attachment:
         """
         async with self.sends.shut():
             last_mid = await self.confirm()
+            if last_mid is not None and last_mid < self.given_mid:
+                last_mid = await self._begin_anew()
             if last_mid is not None and self.open:
                 self.given_mid = last_mid
                 tell(last_mid)
+
+    async def _begin_anew(self) -> int | None:
+        """As `confirm`, under a new name of the place.
+
+        The client is to give mids out again that it has used. A message of before, whose answer never came, may still
+        be on its way to Redis; from now on it is refused there, as after a new attach.
+        """
+        attach, _, before = self.place.attach.partition(".")
+        self.place = replace(self.place, attach=f"{attach}.{int(before or 0) + 1}")
+        return await self.confirm()
 
     async def recheck(self) -> None:
         """After Redis was away: did it lose this session's messages, or its place?"""

@@ -166,8 +166,11 @@ class Dialogue:
             self._edge.rates.message(self._line.id, rights.sub, self._line.address)
             self._over_rate = 0
             data = pack_checked(message.data, limit_bytes=self._edge.config.limits.data_bytes)
+            gaps = self._edge.gaps
             async with attachment.sends.passing():
                 self._judge(attachment, message.mid, await self._append(attachment, message.mid, data))
+            if gaps != self._edge.gaps:
+                self._edge.check_again(attachment)  # its receipt may be of what is lost, later than the check
         except Unauthorized as error:  # before the timer says so
             self._expire(attachment)
             self._reject(message.tx, message.mid, error.code, error.message)

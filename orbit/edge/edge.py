@@ -210,7 +210,7 @@ class Edge:
             self._rechecking = False
 
     def check_again(self, attachment: Attachment) -> None:
-        """Redis was away while this attach was under way: what it was told may be lost."""
+        """Redis was away while an attach, or a message of it, was under way: what it was told may be lost."""
         self.tasks.spawn(check_sessions((attachment,), self.config.pulse.retry_s), "checking a session")
 
     async def _leave_unknown(self) -> None:

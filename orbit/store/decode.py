@@ -134,7 +134,7 @@ def parent_text(one: t.Parent | None) -> str:
 def work(reply: Raw) -> t.Work | t.Missing:
     if reply[0] == b"missing":
         return t.Missing()
-    number, epoch, cancel, messages, more, changes, next_change, told = reply[1:]
+    number, epoch, cancel, messages, more, changes, next_change, told, lost = reply[1:]
     return t.Work(
         number=int(number),
         epoch=Epoch(epoch.decode()),
@@ -147,6 +147,7 @@ def work(reply: Raw) -> t.Work | t.Missing:
         ),
         next_change_ms=int(next_change) if next_change is not None else None,
         told={PublicName(name.decode()): optional(known) for name, known in told},
+        lost=lost == b"1",
     )
 
 

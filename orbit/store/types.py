@@ -256,6 +256,7 @@ class Work:
     `incoming`: messages, timers and ends of children, in order.
     `told`: for each session of a message here, the place that the State was told last (None: never).
     `changes` are those that are due; `next_change_ms`: in how many ms another one will be.
+    `lost`: Redis lost the entry that was seen last, so what was seen before it may be lost, too.
     """
 
     number: int
@@ -266,6 +267,7 @@ class Work:
     changes: tuple[SessionChange, ...]
     next_change_ms: int | None
     told: dict[PublicName, str | None]
+    lost: bool = False
 
 
 # ---- grants

@@ -99,7 +99,7 @@ class Attendant:
         if isinstance(work, t.Missing) or work.epoch != actor.grant.epoch:
             actor.leave(Leaving.GONE)
             return False
-        if work.number < known:
+        if work.number < known or work.lost:
             actor.log.warning("Redis lost writes: going on from what survived")
             actor.leave(Leaving.HANDED_OVER)
             return False

@@ -201,6 +201,19 @@ async def test_another_message_at_the_place_of_the_last_one_wakes(house: House) 
     assert await release(house, grant, last=first.id) == t.Released("pending")
 
 
+@covers("release", "the last one seen is lost")
+async def test_another_message_before_the_place_of_the_last_one_wakes(house: House) -> None:
+    """Two were seen and kept for later, as `wait_message` does; both are lost, and one came since that nobody saw."""
+    grant = await house.run()
+    then = await house.keyspace()
+    await house.send(grant.tx, 1)
+    await house.send(grant.tx, 2)
+    last = (await house.work(grant.tx)).incoming[-1].id
+    await house.rewind(then)
+    await house.send(grant.tx, 1, data=b"other")
+    assert await release(house, grant, last=last) == t.Released("pending")
+
+
 @covers("release", "change")
 async def test_a_change_wakes_when_it_is_due(house: House) -> None:
     grant = await house.run()

@@ -153,19 +153,23 @@ async def test_work_tells_what_the_state_knows_of_each_sender(house: House) -> N
     assert (await house.work(grant.tx)).told == {ANN: str(place()), BOB: None}
 
 
+@covers("work", "lost", "lost, its place taken again")
 async def test_after_a_rewind_no_message_hides_behind_the_last_one_seen(house: House) -> None:
     grant = await house.run()
     then = await house.keyspace()
     for mid in (1, 2, 3):
         await house.send(grant.tx, mid)
     seen = (await house.work(grant.tx)).incoming
+    assert not (await house.work(grant.tx, seen[-1].id)).lost
     await house.rewind(then)
     await house.send(grant.tx, 1)
-    assert [one.mid for one in (await house.work(grant.tx, seen[-1].id)).incoming] == [1]
+    work = await house.work(grant.tx, seen[-1].id)
+    assert ([one.mid for one in work.incoming], work.lost) == ([1], True)
     await house.send(grant.tx, 2)
     await house.send(grant.tx, 3)
-    assert [one.mid for one in (await house.work(grant.tx, seen[-1].id)).incoming] == [3]
-    assert {one.id for one in seen}.isdisjoint(one.id for one in (await house.work(grant.tx)).incoming)
+    work = await house.work(grant.tx, seen[-1].id)
+    assert ([one.mid for one in work.incoming], work.lost) == ([1, 2, 3], True)
+    assert {one.id for one in seen}.isdisjoint(one.id for one in work.incoming)
 
 
 async def test_inbox_ids_are_never_used_again(house: House) -> None:

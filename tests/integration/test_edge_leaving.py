@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from orbit.config import Timing
 from orbit.edge import EdgeConfig, run_edge
+from orbit.edge.attachment import Attachment
 from orbit.edge.server import CannotListen
 from orbit.store.embedded import EmbeddedServer
 from orbit.store.store import Store
@@ -246,6 +248,36 @@ async def test_messages_that_redis_lost_are_told(edge: RunningEdge, own_store: S
     assert await updates(link, 1) == ["kept"]
     await link.send({"type": "send", "tx": hand.tx, "mid": 1, "data": "another"})
     assert (await link.expect("receipt"))["duplicate"] is False
+
+
+async def test_a_receipt_that_came_after_the_check_is_checked_too(
+    edge: RunningEdge, own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis stores a message and fails over to a replica without it; the sessions are checked, and nothing is lost that
+    they know of. Then comes the answer, over the connection of before."""
+    hand = await Hand.start(own_store)
+    link = await edge.link()
+    await attach(link, hand, session=ANN)
+    past = Past(hand)
+    await past.remember()
+    checked = asyncio.Event()
+    append, check = Store.append, Attachment.recheck
+
+    async def slow(store: Store, *args: Any) -> Any:
+        answer = await append(store, *args)
+        await past.return_to()
+        await checked.wait()
+        return answer
+
+    async def noted(attachment: Attachment) -> None:
+        await check(attachment)
+        checked.set()
+
+    monkeypatch.setattr(Store, "append", slow)
+    monkeypatch.setattr(Attachment, "recheck", noted)
+    await link.send({"type": "send", "tx": hand.tx, "mid": 1, "data": 1})
+    await link.expect("receipt")
+    assert (await link.expect("reset"))["last_mid"] == 0
 
 
 async def test_a_place_that_redis_lost_is_taken_again(edge: RunningEdge, own_store: Store) -> None:

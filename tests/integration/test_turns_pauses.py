@@ -229,6 +229,30 @@ async def test_each_message_is_taken_once_wherever_it_is_crashed(house: House, p
             assert await house.updates(tx) == ["name?", "age, Ann?"]
 
 
+class Later(Probed, stays_open=False):
+    async def run(self) -> Any:
+        await self.transaction.step("first", Probed.probe.stop_here)
+        message = await self.transaction.wait_message("then")
+        return message and message.data
+
+
+async def test_a_message_kept_for_later_that_redis_lost_hands_over(house: House, probe: Probe) -> None:
+    """What came in its place would hide behind it, and be handled after what came later still."""
+    tx, stay = await house.run(Later)
+    await probe.there.wait()
+    await house.send(tx, "lost")
+    await soon(lambda: bool(stay.actor.mail))
+    key = house.store.keys.transaction(tx)
+    await house.store.link.write("DEL", key + ":inbox")
+    await house.store.link.write("HSET", key, "received", "0")
+    await house.send(tx, "new")
+    assert await stay.leaving() is Leaving.HANDED_OVER
+    await stay.release()
+    probe.go.set()
+    await (await house.claim(Later, tx)).leaving()
+    assert await house.end(tx) == ("finished", "new")
+
+
 async def test_who_waits_for_a_message_is_unloaded_and_woken_by_one(house: House, probe: Probe) -> None:
     house.options["long_pause_s"] = 0.05
     tx, stay = await house.run(Dialogue)

@@ -183,7 +183,7 @@ for _, i in ipairs(barred) do
   if place then
     vacate(tx, part, id, public, place)
   end
-  redis.call('HDEL', tx .. ':sess', 't:' .. public)
+  redis.call('HDEL', tx .. ':sess', 't:' .. public, 'a:' .. public)
   redis.call('ZREM', tx .. ':changes', public)
   redis.call('ZREM', tx .. ':seen', public)
 end

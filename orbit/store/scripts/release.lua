@@ -7,7 +7,7 @@
 --
 -- include: clock, wake, timers
 local tx, part, id, last, how = KEYS[1], KEYS[2], ARGV[1], ARGV[4], ARGV[5]
-local m = read_meta(tx, 'epoch', 'number', 'cancel', 'roused')
+local m = read_meta(tx, 'epoch', 'number', 'cancel', 'roused', 'received')
 if not m then
   return { 'vanished' } -- branch: vanished
 end
@@ -18,9 +18,13 @@ if m.status ~= 'running' then
   return { 'released', m.status } -- branch: released before
 end
 
--- Counted from the entry's own place on: after a rewind another entry may stand there.
+-- Counted from the entry's own place on: after a rewind another entry may stand there; or its place may not be reached
+-- again yet, and any entry may be one that wasn't seen.
 local function unread()
   local from = last == '' and '-' or string.match(last, '^%d+')
+  if last ~= '' and tonumber(from) > tonumber(m.received) then
+    return true -- branch: the last one seen is lost
+  end
   for _, entry in ipairs(redis.call('XRANGE', tx .. ':inbox', from, '+', 'COUNT', 2)) do
     if entry[1] ~= last then
       return true

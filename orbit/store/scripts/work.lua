@@ -3,7 +3,8 @@
 -- KEYS 1 the transaction (suffixes `:inbox`, `:changes`, those of lib/sessions)
 -- ARGV 1 id of the last inbox entry seen, or ''  2 at most so many messages and so many changes  3 at most so many bytes
 -- Answers: missing | work, number, epoch, cancel reason or nil, messages, '1' where there are more, changes that are due (public name,
---          place or nil, place told or nil, subject or nil), ms until the next change or nil, public name and place told of each message's session
+--          place or nil, place told or nil, subject or nil), ms until the next change or nil, public name and place told of each message's session, '1' where Redis lost
+--          the entry seen last
 --
 -- include: clock, wake, timers, sessions
 local tx, after, limit, room = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -12,10 +13,18 @@ if not m then
   return { 'missing' } -- branch: missing
 end
 
--- From the last seen entry's own place on: after a rewind another entry may stand there, or it may be far off.
-local from, n = '-', string.match(after, '^%d+')
-if n and tonumber(n) <= tonumber(m.received) then
-  from = n -- branch: after
+-- From the last seen entry's own place on. After a rewind another entry may stand there, or none ever stood so far off:
+-- then what stands before it may be new, too.
+local from, lost, n = '-', '', string.match(after, '^%d+')
+if n and tonumber(n) > tonumber(m.received) then
+  lost = '1' -- branch: lost
+elseif n then
+  local there = redis.call('XRANGE', tx .. ':inbox', n, n)[1]
+  if there and there[1] ~= after then
+    lost = '1' -- branch: lost, its place taken again
+  else
+    from = n -- branch: after
+  end
 end
 local messages, told, more = {}, {}, ''
 repeat
@@ -46,5 +55,5 @@ end
 local after_these = redis.call('ZRANGE', tx .. ':changes', #changes, #changes, 'WITHSCORES')[2]
 return { -- branch: work
   'work', m.number, m.epoch, m.cancel, messages, more, changes,
-  after_these and int(math.max(0, tonumber(after_these) - now)) or false, told,
+  after_these and int(math.max(0, tonumber(after_these) - now)) or false, told, lost,
 }

@@ -157,6 +157,26 @@ async def test_what_is_stored_is_told_between_the_answers_to_messages() -> None:
     assert bench.attachment.given_mid == 6
 
 
+@pytest.mark.parametrize(("given", "places"), [(1, ["1"]), (2, ["1", "1.1"])])
+async def test_mids_are_given_out_again_only_under_a_new_name_of_the_place(given: int, places: list[str]) -> None:
+    """A copy of an old message that is still on its way would be stored under a mid that is another message's now."""
+    bench, told = Bench(done(1)), list[int]()
+    bench.attachment.given_mid = given
+    await bench.attachment.at_rest(told.append)
+    assert [place.attach for place, _ in bench.asked] == places
+    assert [number for _, number in bench.asked] == [7] * len(places), "it is the same attach"
+    assert str(bench.attachment.place) == f"e/1/{places[-1]}"
+    assert told == [1]
+
+
+async def test_each_loss_names_the_place_anew() -> None:
+    bench = Bench(done(1))
+    for name in ("1.1", "1.2"):
+        bench.attachment.given_mid = 2
+        await bench.attachment.at_rest(lambda last_mid: None)
+        assert bench.attachment.place.attach == name
+
+
 async def test_redis_that_does_not_answer_is_asked_again() -> None:
     bench = Bench(done(1))
     bench.failures, bench.attachment.given_mid = 3, 2
