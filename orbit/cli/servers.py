@@ -25,6 +25,7 @@ def worker(
     queue: o.Queue = None,
     lease_s: o.LeaseS = o.TIMING.lease_s,
     drain_s: o.DrainS = o.TIMING.drain_s,
+    grace_s: o.GraceS = o.TIMING.grace_s,
     health_port: o.HealthPort = None,
     processes: o.Processes = None,
     data_bytes: o.DataBytes = o.LIMITS.data_bytes,
@@ -54,6 +55,7 @@ def worker(
                 queues=tuple(queue or ()),
                 lease_s=lease_s,
                 drain_s=drain_s,
+                grace_s=grace_s,
                 health_port=health_port,
                 namespace=namespace,
                 partitions=partitions,
@@ -117,38 +119,43 @@ def edge(
 ) -> None:
     """An edge process: HTTP and WebSockets for the clients."""
     set_up(log_level, log_format)
-    from orbit.edge import EdgeConfig, RateSettings, run_edge  # only this command needs it
+    url = needed(redis)
 
-    config = EdgeConfig(
-        redis=needed(redis),
-        host=host,
-        port=port,
-        insecure=insecure,
-        token_keys=token_keys,
-        audience=audience,
-        origins=tuple(origin or ()),
-        trusted_proxies=tuple(trusted_proxies or ()),
-        rates=RateSettings(
-            connection_messages_s=connection_messages_s,
-            subject_messages_s=subject_messages_s,
-            address_messages_s=address_messages_s,
-            subject_starts_s=subject_starts_s,
-            address_starts_s=address_starts_s,
-        ),
-        say=note,
-        namespace=namespace,
-        partitions=partitions,
-        durability=kept_by(durability, replicas),
-        limits=Limits(
-            data_bytes=data_bytes,
-            frame_bytes=frame_bytes,
-            inbox_messages=inbox_messages,
-            attaches=attaches,
-            sessions=sessions,
-        ),
-        timing=Timing(drain_s=drain_s, grace_s=grace_s, session_retain_s=session_retain_s),
-    )
-    live(lambda stop: run_edge(replace(config, stop=stop)))
+    async def life(stop: asyncio.Event) -> None:
+        from orbit.edge import EdgeConfig, RateSettings, run_edge  # only this command needs it
+
+        config = EdgeConfig(
+            redis=url,
+            host=host,
+            port=port,
+            insecure=insecure,
+            token_keys=token_keys,
+            audience=audience,
+            origins=tuple(origin or ()),
+            trusted_proxies=tuple(trusted_proxies or ()),
+            rates=RateSettings(
+                connection_messages_s=connection_messages_s,
+                subject_messages_s=subject_messages_s,
+                address_messages_s=address_messages_s,
+                subject_starts_s=subject_starts_s,
+                address_starts_s=address_starts_s,
+            ),
+            say=note,
+            namespace=namespace,
+            partitions=partitions,
+            durability=kept_by(durability, replicas),
+            limits=Limits(
+                data_bytes=data_bytes,
+                frame_bytes=frame_bytes,
+                inbox_messages=inbox_messages,
+                attaches=attaches,
+                sessions=sessions,
+            ),
+            timing=Timing(drain_s=drain_s, grace_s=grace_s, session_retain_s=session_retain_s),
+        )
+        await run_edge(replace(config, stop=stop))
+
+    live(life)
 
 
 def dev(
@@ -173,28 +180,32 @@ def dev(
 ) -> None:
     """Everything on one machine: a private Redis, one edge, N workers."""
     set_up(log_level, log_format)
-    from orbit.cli.dev import Plan, run_dev  # only this command needs it
 
-    plan = Plan(
-        app=app,
-        host=host,
-        port=port,
-        workers=workers,
-        redis=redis,
-        reload=reload,
-        insecure=insecure,
-        token_keys=token_keys,
-        audience=audience,
-        origins=tuple(origin or ()),
-        namespace=namespace,
-        partitions=partitions,
-        durability=kept_by(durability, replicas),
-        lease_s=lease_s,
-        drain_s=drain_s,
-        log_level=log_level,
-        log_format=log_format,
-    )
-    live(lambda stop: run_dev(plan, stop))
+    async def life(stop: asyncio.Event) -> None:
+        from orbit.cli.dev import Plan, run_dev  # only this command needs it
+
+        plan = Plan(
+            app=app,
+            host=host,
+            port=port,
+            workers=workers,
+            redis=redis,
+            reload=reload,
+            insecure=insecure,
+            token_keys=token_keys,
+            audience=audience,
+            origins=tuple(origin or ()),
+            namespace=namespace,
+            partitions=partitions,
+            durability=kept_by(durability, replicas),
+            lease_s=lease_s,
+            drain_s=drain_s,
+            log_level=log_level,
+            log_format=log_format,
+        )
+        await run_dev(plan, stop)
+
+    live(life)
 
 
 def needed(redis: str | None) -> str:

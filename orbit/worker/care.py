@@ -48,6 +48,7 @@ class Caretaker:
         self._loop = asyncio.get_running_loop()
         self._at: dict[int, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0.0  # uvloop's handles don't always know
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -93,7 +94,7 @@ class Caretaker:
 
     def _keep(self, partition: int, at: float) -> None:
         self._at[partition] = at
-        if self._timer is None or at < self._timer.when():
+        if self._timer is None or at < self._rings_at:
             self._set_timer()
 
     def _set_timer(self) -> None:
@@ -101,7 +102,8 @@ class Caretaker:
             self._timer.cancel()
             self._timer = None
         if self._at and not self._closed:
-            self._timer = self._loop.call_at(min(self._at.values()), self._ring)
+            self._rings_at = min(self._at.values())
+            self._timer = self._loop.call_at(self._rings_at, self._ring)
 
     def _ring(self) -> None:
         now = self._loop.time()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from orbit.config import Limits, RetryPolicy, Timing
 from orbit.store.durability import Durability
+from orbit.store.types import StoreSettings
 
 
 def _print(line: str) -> None:
@@ -25,7 +26,7 @@ class WorkerConfig:
         concurrency: At most so many transactions at once.
         queues: The queues that it serves; what was started on one of them may be of any State of `app`. None given:
             those that its States name, and `default`.
-        lease_s / drain_s: See `orbit.config.Timing`.
+        lease_s / drain_s / grace_s: See `orbit.config.Timing`.
         linger_s: How long a transaction with nothing to do is kept in memory.
         health_port: Where `/livez`, `/readyz` and `/metrics` are served; None for nowhere.
         partitions / durability: Recorded at a deployment's first use, checked afterwards; None: whatever is recorded.
@@ -42,6 +43,7 @@ class WorkerConfig:
     queues: tuple[str, ...] = ()
     lease_s: float = Timing().lease_s
     drain_s: float = Timing().drain_s
+    grace_s: float = Timing().grace_s
     linger_s: float = 3.0
     health_port: int | None = None
     health_host: str = "127.0.0.1"
@@ -55,3 +57,12 @@ class WorkerConfig:
     limits: Limits = field(default_factory=Limits)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def store_settings(self) -> StoreSettings:
+        return StoreSettings(
+            namespace=self.namespace,
+            partitions=self.partitions,
+            durability=self.durability,
+            inbox_messages=self.limits.inbox_messages,
+            grace_s=self.grace_s,
+        )

@@ -34,20 +34,21 @@ class Finder:
         self._partitions = partitions
         self._want = want
         self._loop = asyncio.get_running_loop()
-        self._later: dict[int, asyncio.TimerHandle] = {}
+        self._later: dict[int, tuple[float, asyncio.TimerHandle]] = {}
 
     def heard(self, wake: t.ReadyWake) -> None:
         """Something is ready there."""
         if wake.spec not in self._specs:
             return
         after_s = claim_after_s(self._ranks.for_claim(wake.partition, wake.spec))
+        at = self._loop.time() + after_s
         planned = self._later.get(wake.partition)
-        if planned is not None and planned.when() <= self._loop.time() + after_s:
+        if planned is not None and planned[0] <= at:
             return
         if planned is not None:
-            planned.cancel()
+            planned[1].cancel()
         if after_s:
-            self._later[wake.partition] = self._loop.call_later(after_s, self._look, wake.partition)
+            self._later[wake.partition] = at, self._loop.call_later(after_s, self._look, wake.partition)
         else:
             self._look(wake.partition)
 
@@ -67,7 +68,7 @@ class Finder:
             self._want(partition)
 
     def close(self) -> None:
-        for planned in self._later.values():
+        for _, planned in self._later.values():
             planned.cancel()
         self._later.clear()
 

@@ -1,15 +1,18 @@
 """A transaction that lost its workers again and again runs in a process of its own: it can take no other down with it.
 
 The process that holds the grant lends it: it starts `orbit alone`, which goes on under the same epoch in the same
-worker's name, and waits for its end.
+worker's name, and waits for its end. Until that process says that it has taken over, the lender renews the lease, so
+that a slow start doesn't lose it. Where the process is lost before it could begin, that counts as any other crash does:
+the transaction fails in the end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,23 +21,32 @@ import structlog
 from orbit.config import PARENT
 from orbit.protocol.ids import Epoch, TxId
 from orbit.store import types as t
+from orbit.worker.lease import Lease
+from orbit.worker.renewals import KeepsLeases
 
 log = structlog.get_logger("orbit.worker")
 
 _STOP_S = 1.0
+START_S = 120.0
+"""How long the process may take until it says that it has taken over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loan:
-    """A grant and all that is needed to go on with it elsewhere. `settings` are those of a WorkerConfig."""
+    """A grant and all that is needed to go on with it elsewhere.
+
+    Attributes:
+        settings: Those of a WorkerConfig.
+        begun: The file descriptor to which a byte is written when it has taken over.
+    """
 
     worker: str
     grant: t.Grant
-    deadline_s: float
     settings: dict[str, Any]
+    begun: int = -1
 
-    def text(self) -> str:
-        said = asdict(self)
+    def text(self, begun: int) -> str:
+        said = asdict(self) | {"begun": begun}
         del said["grant"]["loaded"], said["grant"]["quiet"]
         return json.dumps(said)
 
@@ -48,35 +60,91 @@ class Loan:
                 TxId(grant["tx"]), Epoch(grant["epoch"]), grant["number"], t.Spec(**grant["spec"]), grant["crashed"],
                 grant["crashes"],
             ),
-            said["deadline_s"],
             said["settings"],
+            said["begun"],
         )  # fmt: skip
 
+    def say_begun(self) -> None:
+        """Tell the lender that the lease is in this process's own care. A lender that is gone hears nothing."""
+        with contextlib.suppress(OSError):
+            os.write(self.begun, b".")
+            os.close(self.begun)
 
-async def lend(command: Sequence[str], loan: Loan, draining: asyncio.Event, drain_s: float) -> None:
-    """Run the transaction in a process of its own, until that ends; told to drain, it hands over.
 
-    A process that was lost holds the lease until that runs out: then another worker counts the crash.
+class Lent:
+    """A transaction that is lent. `lost` is set where a renewal finds that it is another's."""
 
-    Cancellation: the process is killed.
-    """
-    tx = loan.grant.tx
-    log.warning("it runs in a process of its own: its workers were lost", tx=tx, crashes=loan.grant.crashes)
+    def __init__(self, loan: Loan, lease: Lease, keeper: KeepsLeases) -> None:
+        self.loan = loan
+        self.lease = lease
+        self.lost = asyncio.Event()
+        self._keeper = keeper
+
+    async def live(self, command: Sequence[str], draining: asyncio.Event, drain_s: float) -> None:
+        """Run it in a process of its own, until that ends; told to drain, it hands over.
+
+        A process that was lost holds the lease until that runs out: then another worker counts the crash.
+
+        Cancellation: the process is killed.
+        """
+        tx = self.loan.grant.tx
+        log.warning("it runs in a process of its own: its workers were lost", tx=tx, crashes=self.loan.grant.crashes)
+        self._keeper.add(self.lease)
+        try:
+            async with _begun_pipe() as (heard, said):
+                process = await _spawn(command, said)
+                ended = asyncio.ensure_future(process.communicate(self.loan.text(said).encode()))
+                try:
+                    os.close(said)
+                    await self._watch(process, ended, heard, draining, drain_s)
+                finally:
+                    if process.returncode is None and not ended.done():
+                        process.kill()
+                    await asyncio.gather(ended, return_exceptions=True)
+        finally:
+            self._keeper.remove(self.lease)
+        if process.returncode:
+            log.error("a process for one transaction was lost", tx=tx, status=process.returncode)
+
+    async def _watch(
+        self, process: asyncio.subprocess.Process, ended: asyncio.Future[Any], heard: asyncio.StreamReader,
+        draining: asyncio.Event, drain_s: float,
+    ) -> None:  # fmt: skip
+        """Until it has ended, or is to be killed."""
+        begun = asyncio.ensure_future(heard.read(1))
+        told, lost = asyncio.ensure_future(draining.wait()), asyncio.ensure_future(self.lost.wait())
+        try:
+            await asyncio.wait((ended, begun, told, lost), timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+            if begun.done() and begun.result():
+                self._keeper.remove(self.lease)
+                await asyncio.wait((ended, told), return_when=asyncio.FIRST_COMPLETED)
+            if told.done() and not ended.done():
+                process.terminate()
+                await asyncio.wait((ended,), timeout=drain_s + _STOP_S)
+            elif not ended.done() and not lost.done():
+                log.error("a process for one transaction didn't begin", tx=self.loan.grant.tx, within_s=START_S)
+        finally:
+            for task in (begun, told, lost):
+                task.cancel()
+            await asyncio.gather(begun, told, lost, return_exceptions=True)
+
+
+async def _spawn(command: Sequence[str], said: int) -> asyncio.subprocess.Process:
     env = os.environ | {PARENT: str(os.getpid())}
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, start_new_session=True, env=env
+    return await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, start_new_session=True, env=env, pass_fds=(said,)
     )
-    ended = asyncio.ensure_future(process.communicate(loan.text().encode()))
-    told = asyncio.ensure_future(draining.wait())
+
+
+@contextlib.asynccontextmanager
+async def _begun_pipe() -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
+    """What is heard, and the descriptor to write to, which its user closes."""
+    out, into = os.pipe()
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(out, "rb")
+    )
     try:
-        await asyncio.wait((ended, told), return_when=asyncio.FIRST_COMPLETED)
-        if not ended.done():
-            process.terminate()
-            await asyncio.wait((ended,), timeout=drain_s + _STOP_S)
+        yield reader, into
     finally:
-        told.cancel()
-        if process.returncode is None and not ended.done():
-            process.kill()
-        await asyncio.gather(ended, told, return_exceptions=True)
-    if process.returncode:
-        log.error("a process for one transaction was lost", tx=tx, status=process.returncode)
+        transport.close()

@@ -51,11 +51,12 @@ class Lapses:
         self._on_lapsed = on_lapsed
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = 0.0
 
     def added(self, lease: Lease) -> None:
         """Another lease is to be looked after."""
         in_s = max(_LEAST_S, lease.deadline_s - now_s())
-        if self._timer is None or self._loop.time() + in_s < self._timer.when():
+        if self._timer is None or self._loop.time() + in_s < self._looks_at:
             self._set(in_s)
 
     def close(self) -> None:
@@ -65,6 +66,7 @@ class Lapses:
 
     def _set(self, in_s: float) -> None:
         self.close()
+        self._looks_at = self._loop.time() + in_s
         self._timer = self._loop.call_later(in_s, self._look)
 
     def _look(self) -> None:

@@ -61,7 +61,8 @@ async def _over(actor: Actor, loaded: t.Loaded) -> bool:
     if loaded.cancel is not None and "on_cancel" not in actor.hooks:
         await actor.history.commit(Turn(end=t.NewEnd("cancelled")))
         return True
-    if loaded.crashes >= actor.around.crashes.fail and loaded.noted is None:
+    limits = actor.around.crashes
+    if loaded.crashes >= (limits.fail if loaded.noted is None else limits.hopeless):
         text = f"its workers were lost {loaded.crashes} times"
         await actor.history.commit(Turn(end=failed("Crashed", text)))
         return True

@@ -19,7 +19,7 @@ from orbit.state import State
 from orbit.store import types as t
 from orbit.worker.actor import Actor
 from orbit.worker.config import WorkerConfig
-from orbit.worker.isolation import Loan, lend
+from orbit.worker.isolation import Lent, Loan
 from orbit.worker.lease import Lease, own_deadline_s
 from orbit.worker.life import live
 from orbit.worker.permits import give_back
@@ -55,7 +55,7 @@ class Lending:
 
 
 LENT = (
-    "app", "redis", "queues", "lease_s", "drain_s", "linger_s", "namespace", "rebuild_always", "processes",
+    "app", "redis", "queues", "lease_s", "drain_s", "grace_s", "linger_s", "namespace", "rebuild_always", "processes",
 )  # fmt: skip
 """The settings that a process for one transaction takes over as they are."""
 
@@ -73,7 +73,7 @@ class Slots:
     ) -> None:  # fmt: skip
         self._lending = lending
         self._told_to_drain = asyncio.Event()
-        self._lent: set[asyncio.Task[None]] = set()
+        self._lent: dict[asyncio.Task[None], Lent] = {}
         self._hurried = False
         self._early: dict[TxId, str] = {}
         self._around = around
@@ -100,15 +100,11 @@ class Slots:
     def grant(self, grant: t.Grant, asked_s: float) -> None:
         """Run a transaction that was claimed."""
         self._around.metrics.claimed["true" if grant.crashed else "false"].inc()
-        if self._lending is not None and grant.crashes >= self._around.crashes.alone:
-            deadline_s = asked_s + self._around.lease_s
-            loan = Loan(self._lending.worker, replace(grant, loaded=None), deadline_s, self._lending.settings)
-            work = lend(self._lending.command, loan, self._told_to_drain, self._lending.drain_s)
-            task = self._take(work)
-            self._lent.add(task)
-            task.add_done_callback(self._lent.discard)
-            return
         lease = Lease(grant.tx, grant.epoch, grant.number, own_deadline_s(asked_s, self._around.lease_s))
+        crashes = self._around.crashes
+        if self._lending is not None and crashes.alone <= grant.crashes < crashes.hopeless:
+            self._lend(self._lending, grant, lease)
+            return
         before = self._actors.get(grant.tx)
         if before is not None:
             before.note_lost()
@@ -123,6 +119,12 @@ class Slots:
         if self._hurried:
             actor.hurry()
         self._take(self._hold(actor))
+
+    def _lend(self, lending: Lending, grant: t.Grant, lease: Lease) -> None:
+        lent = Lent(Loan(lending.worker, replace(grant, loaded=None), lending.settings), lease, self._renewer)
+        task = self._take(lent.live(lending.command, self._told_to_drain, lending.drain_s))
+        self._lent[task] = lent
+        task.add_done_callback(self._lent.pop)
 
     def _take(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin it in the worker's own context: room may have been made by the code of another transaction."""
@@ -152,6 +154,10 @@ class Slots:
                 self._around.metrics.lost.inc()
                 actor.log.warning("lease lost")
                 actor.note_lost()
+        gone = {*found.lost, *found.lapsed}
+        for lent in self._lent.values():
+            if lent.lease in gone:
+                lent.lost.set()
         for lease in found.lapsed:
             actor = self._actors.get(lease.tx)
             if actor is not None and actor.lease is lease and not actor.closing:

@@ -29,12 +29,14 @@ class CrashLimits:
     Attributes:
         alone: After so many it runs in a process of its own.
         reject: After so many the message that it noted is refused.
-        fail: After so many it fails.
+        fail: After so many it fails, unless a message was noted.
+        hopeless: After so many it fails all the same, in the worker that claims it: its processes don't even begin.
     """
 
     alone: int = 2
     reject: int = 4
     fail: int = 5
+    hopeless: int = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ async def run_worker(config: WorkerConfig) -> None:
         WorkerError: A part of it died.
     """
     app = load_app(config.app)
-    opening = asyncio.ensure_future(Store.open(config.redis, _settings(config), wait=True, say=config.say))
+    opening = asyncio.ensure_future(Store.open(config.redis, config.store_settings(), wait=True, say=config.say))
     stopping = asyncio.ensure_future(config.stop.wait())
     try:
         await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -67,13 +67,6 @@ async def run_worker(config: WorkerConfig) -> None:
         for task in (opening, stopping):
             task.cancel()
         await asyncio.wait((opening, stopping))
-
-
-def _settings(config: WorkerConfig) -> t.StoreSettings:
-    return t.StoreSettings(
-        namespace=config.namespace, partitions=config.partitions, durability=config.durability,
-        inbox_messages=config.limits.inbox_messages,
-    )  # fmt: skip
 
 
 class Worker:
@@ -193,7 +186,7 @@ class Worker:
 
     async def _open_again(self) -> Store:
         """The renewing thread's own connection."""
-        settings = replace(_settings(self._config), timeout_s=timeout_s(self._config.lease_s))
+        settings = replace(self._config.store_settings(), timeout_s=timeout_s(self._config.lease_s))
         return await Store.open(self._config.redis, settings, wait=True)
 
     def _unready(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -368,3 +369,14 @@ async def test_a_run_that_swallows_everything_blocks_no_other(house: House, flee
     other = await house.start(Numbers)
     await until(house.store, other, status("finished"))
     assert len(probe.seen) < 100
+
+
+async def test_what_can_not_even_begin_in_a_process_of_its_own_fails_in_the_end(house: House, fleet: Fleet) -> None:
+    """Each process for it dies before it has looked at the transaction: nobody there could ever give it up."""
+    dying = (sys.executable, "-c", "raise SystemExit(66)")
+    tx = await house.start(Numbers)
+    await house.store.link.write("HSET", house.store.keys.transaction(tx), "crashes", "4")
+    await fleet.worker(Numbers, lease_s=0.3, alone=dying)
+    found = await until(house.store, tx, status("failed"))
+    assert found.crashes == 8
+    assert await house.end(tx) == ("failed", ("Crashed", "its workers were lost 8 times"))
