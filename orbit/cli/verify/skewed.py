@@ -9,16 +9,28 @@ from __future__ import annotations
 import sys
 import time
 
+RUNNING = tuple(
+    clock for clock in (time.CLOCK_MONOTONIC, getattr(time, "CLOCK_BOOTTIME", None)) if clock is not None
+)
+"""The clocks that only run: leases are held by these."""
+
 
 def skew(offset_s: float, rate: float) -> None:
     """Make this process's clocks wrong from now on; before anything else is imported."""
-    wall, monotonic = time.time, time.monotonic
-    wall_ns, monotonic_ns = time.time_ns, time.monotonic_ns
-    began, began_ns = monotonic(), monotonic_ns()
-    time.time = lambda: wall() + offset_s
-    time.time_ns = lambda: wall_ns() + int(offset_s * 1e9)
-    time.monotonic = lambda: began + (monotonic() - began) * rate
-    time.monotonic_ns = lambda: began_ns + int((monotonic_ns() - began_ns) * rate)
+    right_ns = time.clock_gettime_ns
+    began = {clock: right_ns(clock) for clock in RUNNING}
+
+    def wrong_ns(clock: int) -> int:
+        if clock in began:
+            return began[clock] + int((right_ns(clock) - began[clock]) * rate)
+        return right_ns(clock) + (int(offset_s * 1e9) if clock == time.CLOCK_REALTIME else 0)
+
+    time.clock_gettime_ns = wrong_ns
+    time.clock_gettime = lambda clock: wrong_ns(clock) / 1e9
+    time.time_ns = lambda: wrong_ns(time.CLOCK_REALTIME)
+    time.time = lambda: wrong_ns(time.CLOCK_REALTIME) / 1e9
+    time.monotonic_ns = lambda: wrong_ns(time.CLOCK_MONOTONIC)
+    time.monotonic = lambda: wrong_ns(time.CLOCK_MONOTONIC) / 1e9
 
 
 if __name__ == "__main__":
