@@ -109,6 +109,7 @@ async def _info(link: Link, section: str, key: str) -> dict[str, str]:
 
 async def _check_scripts(link: Link, registers: Registers, key: str) -> None:
     try:
+        await link.write("EVAL", "return 1", 1, key, at=key)  # what a script is sent by where the server lost it
         await link.run(script.PROBE, (key,))
     except RequestError as error:
         if error.code != "internal":
@@ -117,7 +118,7 @@ async def _check_scripts(link: Link, registers: Registers, key: str) -> None:
     except StoreUnusable as error:
         raise StoreUnusable(
             f"the rules (ACL) of this Redis user forbid what Orbit's scripts need: allow it the keys and channels "
-            f"{registers.namespace}:* and the commands +@all -@dangerous +info ({_line(error)})"
+            f"{registers.namespace}:* and the commands that docs/redis.md lists ({_line(error)})"
         ) from error
     policy = (await _info(link, "memory", key)).get("maxmemory_policy", "").strip()
     if policy in _EVICTING:
@@ -127,18 +128,23 @@ async def _check_scripts(link: Link, registers: Registers, key: str) -> None:
 
 
 async def _check_subscriptions(link: Link, registers: Registers, key: str) -> None:
-    """Subscribe on a connection of its own, as a subscriber does."""
+    """Subscribe on a connection of its own, and leave, as a subscriber does; what only a cluster asks for, too."""
     channel = f"{key}:live"
+    commands = [("SSUBSCRIBE", channel), ("PING",), ("SUNSUBSCRIBE", channel)]
+    if link.topology.sharded:
+        commands.append(("ASKING",))
     connection = await link.new_connection(key)
     try:
         await open_connection(connection, link.timeout_s)
-        await connection.send_command("SSUBSCRIBE", channel)
-        async with asyncio.timeout(link.timeout_s):
-            await connection.read_response()
+        for command in commands:
+            await connection.send_command(*command)
+            async with asyncio.timeout(link.timeout_s):
+                await connection.read_response()
     except (redis_errors.ResponseError, redis_errors.AuthenticationError) as error:
         raise StoreUnusable(
-            f"the rules (ACL) of this Redis user forbid sharded pub/sub: allow +ssubscribe +sunsubscribe +spublish and "
-            f"the channels {registers.namespace}:* ({_line(error)})"
+            f"the rules (ACL) of this Redis user forbid sharded pub/sub: allow it the channels "
+            f"{registers.namespace}:* and +ssubscribe +sunsubscribe +spublish +ping, on a cluster +asking "
+            f"({_line(error)})"
         ) from error
     except (redis_errors.RedisError, OSError, TimeoutError) as error:
         raise not_sent(error) from error

@@ -22,8 +22,9 @@ from orbit.store.link import Link
 from orbit.store.store import Store
 from orbit.store.topology import Topology, topology_at
 from orbit.store.types import StoreSettings
-from tests.contract.branches import Taken, traced_scripts
+from tests.contract.branches import CHANNEL, Taken, traced_scripts
 from tests.contract.house import House
+from tests.support.acl import PASSWORD, orbit_rules
 
 URL = os.environ.get("ORBIT_TEST_REDIS_URL")
 SINGLE = ["valkey", *([pytest.param("url", marks=pytest.mark.debian)] if URL else [])]
@@ -37,7 +38,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[EmbeddedServer]:
+    """Orbit's user may do there what deploy/redis/users.acl says, and tell of the branches taken."""
     with EmbeddedServer(config={"appendonly": "no"}) as server:
+        rules = [*orbit_rules("test-*"), "+publish", f"&{CHANNEL}"]
+        asyncio.run(server.command("ACL", "SETUSER", "orbit", *rules))
         yield server
 
 
@@ -64,9 +68,11 @@ def real_server(request: pytest.FixtureRequest) -> tuple[Connect | Topology, Any
         address = parse(request.getfixturevalue("cluster").url)
         nodes = [ClusterNode(*host) for host in address.hosts]
         return topology_at(address, TIMEOUT_S), RedisCluster(startup_nodes=nodes, protocol=2)
-    url = request.getfixturevalue("valkey").url if request.param == "valkey" else URL
-    assert url is not None
-    return connector(url, TIMEOUT_S), Redis.from_url(url, protocol=2)
+    if request.param == "valkey":
+        url = request.getfixturevalue("valkey").url
+        return connector(url.replace("://", f"://orbit:{PASSWORD}@"), TIMEOUT_S), Redis.from_url(url, protocol=2)
+    assert URL is not None
+    return connector(URL, TIMEOUT_S), Redis.from_url(URL, protocol=2)
 
 
 @pytest.fixture
