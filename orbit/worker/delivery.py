@@ -26,9 +26,10 @@ async def deliver(store: Store, tx: TxId) -> None:
         return
     over = box.outcome.status in _ENDED
     done: list[str] = []
-    for field in box.children:
-        await _child(store, tx, field, cancel=box.cancels)
-    if over and box.outcome.status != "failed":  # its children are on their own now
+    ended = [field for field in box.children if await _child(store, tx, field, cancel=box.cancels)]
+    if box.cancels and len(ended) < len(box.children):
+        done += ended  # the others are cancelled again, later: Redis may lose that they were
+    elif over and box.outcome.status != "failed":  # its children are on their own now
         done += [field for field in box.fields if field != "e"]
     parent = box.parent
     if parent is not None and over:
@@ -37,18 +38,19 @@ async def deliver(store: Store, tx: TxId) -> None:
     await persist(lambda: store.acknowledge(tx, box.number, done))
 
 
-async def _child(store: Store, tx: TxId, field: str, *, cancel: bool) -> None:
-    """Start a child, if it isn't; cancel it, or tell of its end, if there is one."""
+async def _child(store: Store, tx: TxId, field: str, *, cancel: bool) -> bool:
+    """Start a child, if it isn't; cancel it, or tell of its end, if there is one. Whether it had ended before."""
     new = await persist(lambda: store.child_start(tx, field))
     if new is None:
-        return
+        return True
     answer = await persist(lambda: store.start(new))
-    if cancel:
+    ended = answer.outcome if isinstance(answer, t.Existed) and answer.outcome.status in _ENDED else None
+    if ended is None and cancel:
         await persist(lambda: store.cancel(new.tx, "its parent was cancelled"))
-    elif isinstance(answer, t.Existed) and answer.outcome.status in _ENDED:
+    elif ended is not None and not cancel:
         _, key = child_of(field)
-        ended = answer.outcome
         await persist(lambda: store.deliver(t.Parent(tx, key), new.tx, ended))
+    return ended is not None
 
 
 async def parent_has_taken(store: Store, tx: TxId) -> bool:

@@ -160,9 +160,22 @@ async def test_a_child_that_was_not_even_started_is_cancelled_with_its_parent(ho
     await deliver(house.store, tx)
     (child,) = await children_of(house.store, tx)
     assert child.status == "cancelled"
+    await lose(house.store, child.tx)  # the server of its partition failed over
+    await deliver(house.store, tx)
+    (child,) = await children_of(house.store, tx)
+    assert child.status == "cancelled", "a cancel that Redis lost is delivered again"
+    await deliver(house.store, tx)
     box = await house.store.outbox(tx)
     assert isinstance(box, t.Outbox)
-    assert box.fields == ()
+    assert box.fields == (), "until its child was seen to be over"
+
+
+async def lose(store: Store, tx: TxId) -> None:
+    """As if Redis had never had it."""
+    key = store.keys.transaction(tx)
+    for found in await store.link.read("KEYS", f"{key}*", at=key):
+        await store.link.write("DEL", found.decode())
+    await store.link.write("ZREM", store.keys.partition(store.partition_of(tx)) + ":index", tx)
 
 
 class Spawner(Probed):
