@@ -21,7 +21,7 @@ from orbit.edge.rates import Rates, address_of, networks
 from orbit.edge.recent import Recent
 from orbit.edge.rechecking import check_sessions
 from orbit.edge.tasks import Tasks
-from orbit.errors import Ended, NotFound, OrbitError
+from orbit.errors import Ended, NotFound, OrbitError, StoreUnusable
 from orbit.protocol.ids import PublicName, TxId
 from orbit.store import types as t
 from orbit.store.store import Store
@@ -206,12 +206,21 @@ class Edge:
                 self._recheck_due = False
                 await check_sessions(self.attachments(), self.config.pulse.retry_s)
                 await self._leave_unknown()
+                await self._record_again()
         finally:
             self._rechecking = False
 
     def check_again(self, attachment: Attachment) -> None:
         """Redis was away while an attach, or a message of it, was under way: what it was told may be lost."""
         self.tasks.spawn(check_sessions((attachment,), self.config.pulse.retry_s), "checking a session")
+
+    async def _record_again(self) -> None:
+        try:
+            await self.store.record_again()
+        except StoreUnusable as error:
+            log.error("%s", error)
+        except OrbitError as error:
+            log.debug("recording the deployment again: %s", error)
 
     async def _leave_unknown(self) -> None:
         """Free the places that Redis holds for this edge though nobody is there any more: it lost that they left."""

@@ -181,6 +181,23 @@ async def _check_deployment(link: Link, registers: Registers, settings: StoreSet
     return Deployment(partitions, secret, durability)
 
 
+async def record_again(link: Link, registers: Registers, deployment: Deployment) -> None:
+    """Record the deployment as this process knows it, should Redis have lost that.
+
+    Raises:
+        StoreUnusable: It is another one by now: public names and derived ids of the two would be mixed.
+    """
+    raw = await link.run(
+        script.DEPLOYMENT, (registers.deployment,), deployment.partitions, b64encode(deployment.secret), FORMAT,
+        str(deployment.durability),
+    )  # fmt: skip
+    if b64decode(raw[1]) != deployment.secret or int(raw[0]) != deployment.partitions:
+        raise StoreUnusable(
+            f"Redis lost what was recorded of the deployment {registers.namespace!r}, and another process recorded it "
+            f"anew: start every process again"
+        )
+
+
 async def change_durability(link: Link, registers: Registers, wanted: Durability) -> None:
     """Record another durability, once it was seen that it can be had. Raises as `check`."""
     await _keep(link, registers, wanted)

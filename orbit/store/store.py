@@ -16,7 +16,7 @@ from orbit.errors import OutcomeUnknown, Overloaded, Unavailable
 from orbit.protocol.ids import PublicName, Session, TxId
 from orbit.store import types as t
 from orbit.store.address import Connect, parse, shown
-from orbit.store.checks import Deployment, change_durability, check
+from orbit.store.checks import Deployment, change_durability, check, record_again
 from orbit.store.commits import Commits
 from orbit.store.durability import Durability
 from orbit.store.edges import Edges
@@ -98,6 +98,14 @@ class Store(
     async def close(self) -> None:
         """Close the connections. What is under way is answered as if they had broken."""
         await self._link.close()
+
+    async def record_again(self) -> None:
+        """After a gap: see that the deployment is still recorded as it was, and record it where Redis lost that.
+
+        Raises:
+            StoreUnusable: Another process recorded it anew meanwhile: start every process again.
+        """
+        await record_again(self._link, self._keys, Deployment(self.partitions, self._secret, self.durability))
 
     async def change_durability(self, wanted: Durability) -> None:
         """Record another durability. Processes that run keep to what was recorded when they started.

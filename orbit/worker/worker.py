@@ -168,6 +168,7 @@ class Worker:
 
     async def _publish(self) -> None:
         self._publish_again = False
+        await self._store.record_again()
         await self._store.publish_states(self._records)
 
     def _watch(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -93,6 +93,24 @@ async def test_it_is_recorded_at_the_first_use_and_checked_afterwards(
     await second.close()
 
 
+async def test_what_redis_lost_of_a_deployment_is_recorded_again_by_who_knows_it(
+    server: EmbeddedServer, settings: StoreSettings
+) -> None:
+    first = await Store.open(server.url, settings)
+    key = first.keys.deployment
+    before = await first.link.read("HGETALL", key)
+    await first.record_again()
+    await first.link.write("DEL", key)
+    await first.record_again()
+    assert await first.link.read("HGETALL", key) == before
+    await first.link.write("DEL", key)
+    second = await Store.open(server.url, settings)
+    with pytest.raises(StoreUnusable, match="start every process again"):
+        await first.record_again()
+    await first.close()
+    await second.close()
+
+
 async def test_it_is_memory_unless_told(server: EmbeddedServer, settings: StoreSettings) -> None:
     store = await Store.open(server.url, settings)
     assert store.durability == MEMORY
