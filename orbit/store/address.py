@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
@@ -33,6 +34,7 @@ _KINDS: dict[str, Kind] = {
 }  # fmt: skip
 _PORTS: dict[Kind, int] = {"server": 6379, "sentinel": 26379, "cluster": 6379}
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 OPTIONS = ("db", *_TLS_OPTIONS, *_SENTINEL_OPTIONS)
 """All that may stand behind the `?`: a database; TLS's files, `ssl_cert_reqs` (required, none), `ssl_check_hostname`
@@ -221,6 +223,9 @@ def _login(user: str, password: str) -> dict[str, str]:
 
 def _tls(options: dict[str, str]) -> dict[str, str | bool]:
     found: dict[str, str | bool] = {name: options[name] for name in _TLS_OPTIONS if name in options}
+    for name in _FILES:
+        if name in options and not Path(options[name]).is_file():
+            raise ValueError(f"{name}: there is no file {options[name]}")
     if found.get("ssl_cert_reqs", "required") not in ("required", "none"):
         raise ValueError("ssl_cert_reqs is required or none")
     check = str(found.get("ssl_check_hostname", "true")).lower()

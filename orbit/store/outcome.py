@@ -7,6 +7,8 @@ memory, so an error reply of the server's means that nothing was written.
 
 from __future__ import annotations
 
+import ssl
+
 from redis import exceptions as redis_errors
 
 from orbit.errors import Internal, OrbitError, OutcomeUnknown, Overloaded, StoreUnusable, Unavailable
@@ -49,6 +51,11 @@ def refusal(error: Exception) -> OrbitError:
 
 def not_sent(cause: BaseException | None) -> OrbitError:
     """Nothing was sent, so nothing is done. A server that refused the connection by its rules won't take it later."""
+    if isinstance(_origin(cause), ssl.SSLCertVerificationError):
+        return StoreUnusable(
+            f"the server's certificate isn't one that is trusted: name the file of its authority with ?ssl_ca_certs="
+            f"{_because(_origin(cause))}"
+        )
     said = cause.__cause__ if isinstance(cause, redis_errors.ConnectionError) and cause.__cause__ else cause
     for error in (cause, said):
         if isinstance(error, redis_errors.ResponseError | redis_errors.AuthenticationError):
@@ -56,6 +63,13 @@ def not_sent(cause: BaseException | None) -> OrbitError:
             refused = StoreUnusable(f"Redis refuses the connection{_because(cause)}")
             return meaning if isinstance(meaning, Unavailable) else refused
     return Unavailable(f"Redis can't be reached{_because(cause)}", retry_after_ms=RETRY_MS)
+
+
+def _origin(error: BaseException | None) -> BaseException | None:
+    """What it all began with."""
+    while error is not None and (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return error
 
 
 def unanswered(cause: BaseException | None, *, writes: bool) -> OrbitError:
