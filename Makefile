@@ -17,6 +17,10 @@ help: ## Say what can be made
 demo: $(VENV)/.with-embedded ## Watch a job go on while its worker and an edge are killed
 	@$(BIN)/orbit demo
 
+.PHONY: verify
+verify: $(VENV)/.with-embedded ## Break a deployment in every way for a minute, and judge what its clients saw
+	@$(BIN)/orbit verify
+
 .PHONY: test
 test: $(VENV)/.with-test ## All tests but those that need a package of Debian or npm
 	$(PYTEST) tests -m "not system and not ($(ELSEWHERE))" -n auto --dist loadfile

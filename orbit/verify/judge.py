@@ -39,6 +39,7 @@ class Record:
         logs: For each (transaction, session): the log as it is at last, from its start.
         trimmed: The transactions that keep few updates, and how many.
         rewinds: Redis may have lost its newest writes.
+        kept: But nothing that it acknowledged.
     """
 
     traces: Sequence[Trace]
@@ -47,6 +48,7 @@ class Record:
     logs: Mapping[tuple[str, str], Sequence[LogEntry]]
     trimmed: Mapping[str, int]
     rewinds: bool
+    kept: bool = False
 
 
 def judge(record: Record) -> list[Finding]:
@@ -67,7 +69,7 @@ def judge(record: Record) -> list[Finding]:
         logs = check_logs({session: log for (of, session), log in record.logs.items() if of == tx})
         found += [Finding(one.what, one.who, tx) for one in logs]
     for task in record.tasks:
-        found += check_task(task, rewinds=record.rewinds)
+        found += check_task(task, rewinds=record.rewinds and not record.kept)
     return sorted(found, key=lambda one: float("inf") if one.at is None else one.at)
 
 
@@ -79,6 +81,9 @@ def _check_reader(reader: Reader, record: Record) -> list[Finding]:
         if reader.resets and held:  # it holds what came since, and that whole
             log = [entry for entry in log if seq_of(entry.cursor) >= seq_of(held[0].cursor)]
         found += [Finding(one.what, one.who, reader.tx) for one in check_complete(reader.client, held, log)]
+    if reader.said is not None and reader.said.lost and record.kept:
+        text = f"messages {sorted(reader.said.lost)} were acknowledged and lost"
+        found.append(Finding(text, reader.client, reader.tx))
     if reader.said is not None:
         found += check_said(reader.said, reader.handled)
     return found

@@ -275,6 +275,7 @@ class Course:
             logs=logs,
             trimmed=short,
             rewinds=self.rewinds,
+            kept=self._order.setting.durability is not None and self._order.setting.durability.replicas > 0,
         )
         for seat in self._scene.seats:
             self._found += [Finding(text) for text in seat.troubles]

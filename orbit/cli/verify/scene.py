@@ -13,6 +13,7 @@ from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 from orbit.cli.verify.seats import Seat
+from orbit.store.durability import Durability
 from orbit.store.embedded import EmbeddedServer, ReplicatedServer
 from orbit.store.store import Store
 from orbit.store.types import StoreSettings
@@ -34,11 +35,13 @@ class Setting:
         redis: The URL of a Redis; None for our own.
         replica: Our own has a replica, for failovers.
         logs: Where what the processes print is kept; None for nowhere.
+        durability: What acknowledgements wait for; None for nothing.
     """
 
     redis: str | None
     replica: bool
     logs: Path | None
+    durability: Durability | None = None
 
 
 def proxied(redis: str | None) -> bool:
@@ -114,7 +117,12 @@ class Scene:
     async def _redis(self) -> str:
         if self.setting.redis is not None:
             # Checked before any process starts: what is wrong with it is said in one line.
-            store = await Store.open(self.setting.redis, StoreSettings(namespace=self.namespace, partitions=PARTITIONS))
+            store = await Store.open(
+                self.setting.redis,
+                StoreSettings(
+                    namespace=self.namespace, partitions=PARTITIONS, durability=self.setting.durability
+                ),
+            )
             self._stack.push_async_callback(_erase, store)
             return self.setting.redis
         self.group = ReplicatedServer(1 if self.setting.replica else 0)
@@ -134,6 +142,8 @@ class Scene:
             **emptied, "ORBIT_REDIS": redis, "ORBIT_NAMESPACE": self.namespace, "ORBIT_PARTITIONS": str(PARTITIONS),
             "ORBIT_LOG_FORMAT": "json",
         }  # fmt: skip
+        if (durability := self.setting.durability) is not None:
+            env |= {"ORBIT_DURABILITY": durability.kind, "ORBIT_REPLICAS": str(durability.replicas or "")}
         return Seat(name, arguments, env=env, hear=lambda line: print(line, file=log), link=link, front=front)
 
     async def _stop(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from orbit.cli.verify.report import Verdict, print_verdict, rows_of, write_traces
+from orbit.cli.verify.skewed import RUNNING, skew
 from orbit.verify.recovery import Recovery
 from orbit.verify.trace import Event, Finding, Trace
 from tests.unit.cli.refusals import check_refused
@@ -24,6 +26,7 @@ EVENT = Event(12.5, 3, "got", {"type": "update", "tx": "t", "cursor": "7-1", "da
         (["--redis", "rediss://127.0.0.1:1", "--faults", "cut"], "cut can't be done"),
         (["--json", "/no/such/place/v.json"], "there is no directory"),
         (["--clients", "1"], "clients"),
+        (["--durability", "eternal"], "durability is one of"),
     ],
 )
 def test_what_can_not_be_asked(arguments: list[str], names: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,6 +66,20 @@ def test_the_verdict_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.rstrip().endswith("seed 5: 1 VIOLATIONS")
     print_verdict(Console(width=200, highlight=False, markup=False), verdict())
     assert capsys.readouterr().out.rstrip().endswith("seed 5: no violation")
+
+
+def test_clocks_that_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of day is off; what only runs, runs at another pace, from where it stood."""
+    right = dict.fromkeys((time.CLOCK_REALTIME, *RUNNING), 100 * 10**9)
+    for name in ("clock_gettime_ns", "clock_gettime", "time", "time_ns", "monotonic", "monotonic_ns"):
+        monkeypatch.setattr(time, name, getattr(time, name))  # so that it is put right again
+    monkeypatch.setattr(time, "clock_gettime_ns", right.__getitem__)
+    skew(-30.0, 0.5)
+    assert (time.time(), time.monotonic()) == (70.0, 100.0)
+    right.update(dict.fromkeys(right, 110 * 10**9))
+    assert (time.time(), time.monotonic()) == (80.0, 105.0)
+    assert [time.clock_gettime(clock) for clock in RUNNING] == [105.0] * len(RUNNING)
+    assert (time.time_ns(), time.monotonic_ns()) == (80 * 10**9, 105 * 10**9)
 
 
 def test_traces_are_kept_an_event_a_line(tmp_path: Path) -> None:

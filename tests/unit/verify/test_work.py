@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from orbit.verify.fates import Said, Task
 from orbit.verify.judge import Reader, Record, counted, excerpt, judge
 from orbit.verify.trace import Event, Message, Trace, entry_of
 from orbit.verify.work import Kept, WorkChecker, check_agreement, kept_of
@@ -118,6 +120,19 @@ def test_an_end_that_was_lost_can_not_be_told() -> None:
     lost = [{**message, "cursor": message["cursor"][:-1] + "9"} for message in seen[1:]]
     assert judge(record([seen[0], *lost], log, rewinds=True)) == []
     assert judge(record([seen[0], *lost], log))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_was_acknowledged_may_not_be_lost_where_that_waits(kept: bool) -> None:
+    """Otherwise it may, if it was told."""
+    messages = [*updates(*SEEN), end(6)]
+    made = record(messages, messages, rewinds=True, kept=kept)
+    said = Said("client", TX, {1: "count"}, frozenset(), lost=frozenset({1}))
+    task = Task("client", "another", ("finished", None), None, "not_found")
+    made = replace(made, readers=[replace(made.readers[0], said=said)], tasks=[task])
+    found = [str(one) for one in judge(made)]
+    assert any("messages [1] were acknowledged and lost" in line for line in found) == kept
+    assert any("a transaction that was started has no end" in line for line in found) == kept
 
 
 def test_what_was_checked_is_counted() -> None:
