@@ -67,6 +67,7 @@ class Task:
         wanted: The status and result that it must end with.
         ended: Those that a client saw; None where it saw no end.
         gone: Why nobody follows it any more (`not_found` where Redis lost it).
+        crashed: It failed as it lost its workers again and again with nothing done in between.
     """
 
     client: str
@@ -74,15 +75,17 @@ class Task:
     wanted: tuple[str, Any]
     ended: tuple[str, Any] | None
     gone: str | None = None
+    crashed: bool = False
 
 
-def check_task(task: Task, *, rewinds: bool) -> list[Finding]:
+def check_task(task: Task, *, rewinds: bool, crashes: bool = False) -> list[Finding]:
     """What is wrong with how a transaction ended.
 
     Args:
         rewinds: Redis may have lost writes: a start, and then it is told as not found, and a cancel.
+        crashes: Workers were lost on purpose: who loses several in a row fails, by the documented rule against poison.
     """
-    if task.ended == task.wanted:
+    if task.ended == task.wanted or (task.crashed and crashes):
         return []
     if task.ended is not None:
         text = f"ended as {task.ended}, not as {task.wanted}"

@@ -12,6 +12,7 @@ from typing import Any
 from orbit.verify.fates import Task
 from orbit.verify.follower import Follower
 from orbit.verify.people import Person, set_within
+from orbit.verify.trace import Message
 from orbit.verify.web import NoAnswer, Web
 
 EVERY_S = (0.3, 1.2)
@@ -33,7 +34,13 @@ class Begun:
         """How it ended, as its follower saw it."""
         end = self.follower.end
         ended = None if end is None else (end["status"], end.get("result"))
-        return Task(self.follower.client.trace.name, self.tx, self.wanted, ended, self.follower.gave_up)
+        name, gone = self.follower.client.trace.name, self.follower.gave_up
+        return Task(name, self.tx, self.wanted, ended, gone, has_crashed(end))
+
+
+def has_crashed(end: Message | None) -> bool:
+    """Whether an end says that it lost its workers again and again."""
+    return end is not None and (end.get("error") or {}).get("type") == "Crashed"
 
 
 class Jobs:

@@ -40,6 +40,7 @@ class Record:
         trimmed: The transactions that keep few updates, and how many.
         rewinds: Redis may have lost its newest writes.
         kept: But nothing that it acknowledged.
+        crashes: Workers were lost, or cut off, on purpose.
     """
 
     traces: Sequence[Trace]
@@ -49,6 +50,7 @@ class Record:
     trimmed: Mapping[str, int]
     rewinds: bool
     kept: bool = False
+    crashes: bool = False
 
 
 def judge(record: Record) -> list[Finding]:
@@ -69,7 +71,7 @@ def judge(record: Record) -> list[Finding]:
         logs = check_logs({session: log for (of, session), log in record.logs.items() if of == tx})
         found += [Finding(one.what, one.who, tx) for one in logs]
     for task in record.tasks:
-        found += check_task(task, rewinds=record.rewinds and not record.kept)
+        found += check_task(task, rewinds=record.rewinds and not record.kept, crashes=record.crashes)
     return sorted(found, key=lambda one: float("inf") if one.at is None else one.at)
 
 

@@ -53,6 +53,9 @@ FAULTS: dict[str, Fault] = {fault.name: fault for fault in _ALL}
 LOSING = frozenset({"failover"})
 """Faults in which Redis loses writes."""
 
+HARMLESS = frozenset({"edge-kill", "edge-pause", "edge-drain", "worker-drain", "pubsub-drop", "slow-client"})
+"""Faults in which no worker loses a lease."""
+
 
 @dataclass(frozen=True, slots=True)
 class Injection:

@@ -17,10 +17,10 @@ from orbit.cli.verify.troubles import Troubles
 from orbit.verify.audit import read_logs
 from orbit.verify.client import WireClient
 from orbit.verify.follower import Follower, GaveUp
-from orbit.verify.jobs import Jobs
+from orbit.verify.jobs import Jobs, has_crashed
 from orbit.verify.judge import Reader, Record, counted, excerpt, judge
 from orbit.verify.people import Person, Place
-from orbit.verify.plan import LOSING, Injection, plan
+from orbit.verify.plan import HARMLESS, LOSING, Injection, plan
 from orbit.verify.recovery import Recovery
 from orbit.verify.trace import Finding, Message
 from orbit.verify.web import NoAnswer, Web
@@ -220,12 +220,17 @@ class Course:
         inside = [person for person in self._people if place.tx in person.places]
         followers = [person.client.followers[place.tx] for person in inside]
         for follower in followers:
-            await settled(follower, lambda f: f.attached and not f.queue)
-        if place.ticks:
+            await settled(follower, lambda f: (f.attached and not f.queue) or f.end is not None)
+        if any(follower.end is not None for follower in followers):
+            self._found += [
+                Finding(f"it ended by itself: {f.end}", f.client.trace.name, f.tx)
+                for f in followers if f.end is not None and not has_crashed(f.end)
+            ]  # fmt: skip
+        elif place.ticks:
             last = self._recovery.begin("", self._now(), [key(f) for f in followers if not f.gave_up])
             while last.took_s is None:
                 await self._news()
-        if inside:
+        if inside and not any(follower.end is not None for follower in followers):
             inside[0].say(place.tx, "finish")
         for follower in followers:
             await settled(follower, lambda f: f.end is not None)
@@ -240,9 +245,11 @@ class Course:
                 person.forgive()
             await asyncio.sleep(0.5)
 
+    def _every(self, jobs: Jobs) -> list[Follower]:
+        return [*self._followers(), *(one.follower for one in jobs.begun)]
+
     def _unended(self, jobs: Jobs) -> list[Follower]:
-        every = {id(f): f for f in (*self._followers(), *(one.follower for one in jobs.begun))}
-        return [f for f in every.values() if f.end is None and f.gave_up is None]
+        return [f for f in self._every(jobs) if f.end is None and f.gave_up is None]
 
     async def _restless(self, follower: Follower, web: Web) -> Finding:
         """It waits for its end, long after the last fault."""
@@ -260,7 +267,7 @@ class Course:
 
     async def _judge(self, jobs: Jobs) -> Verdict:
         self._screen.say(self._now(), "reading all logs again, and judging")
-        followers = [*self._followers(), *(one.follower for one in jobs.begun)]
+        followers = self._every(jobs)
         short = {place.tx: place.keeps for place in self._places if place.keeps}
         wanted = [(f.tx, str(f.session)) for f in followers if f.end is not None and f.tx not in short]
         logs = {}
@@ -275,6 +282,7 @@ class Course:
             logs=logs,
             trimmed=short,
             rewinds=self.rewinds,
+            crashes=bool(set(self._order.faults) - HARMLESS),
             kept=self._order.setting.durability is not None and self._order.setting.durability.replicas > 0,
         )
         for seat in self._scene.seats:
@@ -312,6 +320,7 @@ class Course:
         totals |= {
             "clients": len(self._people),
             "transactions": len(self._places) + len(jobs.begun),
+            "transactions_failed_as_crashed": len({f.tx for f in self._every(jobs) if has_crashed(f.end)}),
             "transactions_lost_and_told": sum(task.ended is None and task.gone is not None for task in record.tasks),
             "messages_lost_and_told": sum(len(f.lost) for f in self._followers()),
         }

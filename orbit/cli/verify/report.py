@@ -131,7 +131,8 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
     console.print(
         f"\n{totals['updates']} updates and {totals['messages']} messages checked, {totals['clients']} clients, "
         f"{totals['transactions']} transactions; resets: {resets}; lost and told: {totals['messages_lost_and_told']} "
-        f"messages, {totals['transactions_lost_and_told']} transactions"
+        f"messages, {totals['transactions_lost_and_told']} transactions; failed as Crashed: "
+        f"{totals['transactions_failed_as_crashed']}"
     )
     for finding, events in list(zip(verdict.findings, verdict.excerpts, strict=True))[:SHOWN]:
         _print_finding(console, verdict, finding, events)

@@ -39,7 +39,7 @@ def verdict(*findings: Finding) -> Verdict:
     recovery.heard(("client 1", "t"), 3.0)
     totals = {
         "updates": 9, "messages": 8, "resets": {"trimmed": 1, "rewound": 0}, "clients": 7, "transactions": 6,
-        "transactions_lost_and_told": 0, "messages_lost_and_told": 0,
+        "transactions_lost_and_told": 0, "transactions_failed_as_crashed": 0, "messages_lost_and_told": 0,
     }  # fmt: skip
     rows = rows_of(("cut", "latency"), recovery)
     return Verdict(5, 60.0, "embedded", rows, totals, findings, [[EVENT] for _ in findings], began=10.0)

@@ -53,3 +53,9 @@ def test_the_fate_of_messages(handled: list[int], changed: dict[str, Any], wrong
 def test_the_fate_of_transactions(ended: Any, gone: str | None, rewinds: bool, wrong: str | None) -> None:
     found = [str(one) for one in check_task(Task("c", "t", ("finished", 3), ended, gone), rewinds=rewinds)]
     assert (found == []) if wrong is None else any(wrong in line for line in found), found
+
+
+def test_it_may_fail_for_its_crashes_only_where_workers_are_lost() -> None:
+    task = Task("c", "t", ("finished", 3), ("failed", None), crashed=True)
+    assert check_task(task, rewinds=True, crashes=True) == []
+    assert check_task(task, rewinds=True)
