@@ -98,3 +98,44 @@ class Ticker(State, stays_open=True, keep_updates=200_000):
 
     async def on_update(self, connection: Connection, data: Any) -> None:
         await self.transaction.finish(result=self.n)
+
+
+class Part(Burst, retain_s=20):
+    """A child that is soon forgotten."""
+
+
+class Mixed(State, retain_s=20):
+    """A little of everything that a worker does, and then it is over."""
+
+    rounds: int = 3
+    n: int = 0
+
+    async def run(self) -> int:
+        child = await self.transaction.start("child", Part(total=5))
+        while self.n < self.rounds:
+            got = await self.transaction.step(f"work {self.n}", work, self.n)
+            await self.transaction.sleep(f"rest {self.n}", 0.05)
+            self.n += 1
+            await self.transaction.send_update([self.n, got])
+        return self.n + int(await child.result())
+
+
+async def work(n: int) -> int:
+    await asyncio.sleep(0.01)
+    return n * n
+
+
+class Room(State, stays_open=True, keep_updates=1_000):
+    """Echoes to all, and lives on and on: its log is trimmed, its sessions come and go."""
+
+    heard: int = 0
+
+    async def on_new_connection(self, connection: Connection) -> None:
+        await connection.send("welcome")
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        self.heard += 1
+        await self.transaction.send_update([self.heard, data])
+
+    def view(self) -> int:
+        return self.heard
