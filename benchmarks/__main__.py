@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from benchmarks import crowd, jobs, path, sleeping, stalled, stream
+from benchmarks import crowd, jobs, path, recovery, sleeping, stalled, stream
 
 MEASUREMENTS: dict[str, tuple[str, Callable[[bool], Coroutine[Any, Any, None]]]] = {
     "path": ("from a start to a client; commits per second; what idleness costs", path.measure),
@@ -19,6 +19,7 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[bool], Coroutine[Any, Any, None]]]]
     "sleeping": ("100,000 transactions asleep, and all of them woken at once", sleeping.measure),
     "crowd": ("200 clients that come at once and read a log from its start", crowd.measure),
     "stalled": ("1,000 clients that stop reading, beside others that don't", stalled.measure),
+    "recovery": ("how long clients see nothing when a worker or an edge is lost, or told to leave", recovery.measure),
     "stream": ("1,000,000 updates of one transaction, and who joins late", stream.measure),
 }
 

@@ -120,7 +120,7 @@ class Reader(asyncio.Protocol):
             told = msgpack.unpackb(payload)
             for message in told if isinstance(told, list) else [told]:
                 if message["type"] == "update":
-                    n, at, _ = message["data"]
+                    n, at, *_ = message["data"]
                     self.gaps += self._last is not None and n != self._last + 1
                     self._last = n
                     self.samples_s.append(now - at)

@@ -1,8 +1,8 @@
 """A soak: `python -m benchmarks.soak [--minutes N] [--seed N]`.
 
 Two workers and two edges under a mixed load, with something killed, stopped or cut off every half minute. One worker
-and one edge are left alone: their memory and descriptors, and those of Redis, are to stay flat. Every transaction that is
-over must have shown all of its updates.
+and one edge are left alone: their memory and descriptors, and those of Redis, are to stay flat. Every transaction that
+is over must have shown all of its updates.
 """
 
 from __future__ import annotations
@@ -172,14 +172,17 @@ class Soak:
                 ):  # fmt: skip
                     with suppress(OSError, AssertionError):
                         self._note(f"{name}: memory", at, process.rss_bytes())
-                        descriptors = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
-                        self._note(f"{name}: descriptors", at, descriptors)
+                        self._note(f"{name}: descriptors", at, descriptors(process))
                 await asyncio.sleep(SAMPLE_S)
         finally:
             await redis.aclose()
 
     def _note(self, what: str, at: float, value: float) -> None:
         self.samples.setdefault(what, []).append((at, value))
+
+
+def descriptors(process: Process) -> int:
+    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
 
 def quarters(samples: list[tuple[float, float]], whole_s: float) -> list[float]:

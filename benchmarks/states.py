@@ -1,6 +1,7 @@
 """The States that are measured."""
 
 import asyncio
+import os
 import time
 from typing import Any
 
@@ -81,7 +82,7 @@ class Long(State):
 
 
 class Ticker(State, stays_open=True, keep_updates=200_000):
-    """Sends an update every `every_s`, with its number, the time and `size` characters; ends when told anything."""
+    """Sends an update every `every_s`: number, time, `size` characters, process; ends when told anything."""
 
     every_s: float
     size: int
@@ -91,7 +92,7 @@ class Ticker(State, stays_open=True, keep_updates=200_000):
         due = time.monotonic()
         while True:
             self.n += 1
-            await self.transaction.send_update([self.n, time.time(), "x" * self.size])
+            await self.transaction.send_update([self.n, time.time(), "x" * self.size, os.getpid()])
             due = max(due + self.every_s, time.monotonic() - 1)
             if (pause := due - time.monotonic()) > 0:
                 await asyncio.sleep(pause)
