@@ -42,13 +42,13 @@ def connected(url: str, receive_bytes: int | None = None) -> socket.socket:
 
 
 def stalled(url: str, tx: str, count: int) -> list[socket.socket]:
-    """So many clients that attach and never read again."""
+    """So many clients that ask for the log from its start, and never read."""
     sockets = []
     for _ in range(count):
         one = connected(url, 4096)
         one.sendall(handshake(url, "json"))
         one.recv(1)
-        one.sendall(attach("json", tx))
+        one.sendall(attach("json", tx, "0"))
         sockets.append(one)
     return sockets
 

@@ -41,9 +41,10 @@ async def run(stage: Stage, clients: int, seconds: int) -> None:
     alone, before = await watch(readers, edge, seconds)
     began = time.perf_counter()
     sockets = await asyncio.to_thread(stalled, edge.url, tx, clients)
-    while await stage.metric(edge.url, "orbit_edge_followers_cut_total") < clients:
-        await asyncio.sleep(0.1)
-    line(f"until all of {clients} were cut from the live feed", f"{time.perf_counter() - began:.1f} s")
+    waiting = -1.0
+    while waiting != (waiting := await stage.metric(edge.url, "orbit_edge_waiting_bytes")) or not waiting:
+        await asyncio.sleep(0.2)
+    line(f"until {clients} clients had what they take", f"{time.perf_counter() - began:.1f} s")
     onset = [sample for reader in readers for sample in reader.samples_s]
     line("meanwhile, to the others", percentiles(onset))
     for reader in readers:

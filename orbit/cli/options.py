@@ -139,6 +139,24 @@ SnapshotBytes = Annotated[int, option("snapshot-bytes", "Most bytes of a State's
 InboxMessages = Annotated[
     int, option("inbox-messages", "Most unread messages of one transaction.", metavar="N", least=1)
 ]
+MaxConnections = Annotated[
+    int,
+    option(
+        "max-connections", "Most connections at once; 0: as many as open files are allowed.", metavar="N", least=0
+    ),
+]
+MaxAttaching = Annotated[
+    int, option("max-attaching", "Most attaches under way at once; 0: any number.", metavar="N", least=0)
+]
+MaxLagS = Annotated[
+    float,
+    option(
+        "max-lag-s",
+        "Turn away who comes while the event loop is so late; 0: never.",
+        metavar="S",
+        least=0.0,
+    ),
+]
 Attaches = Annotated[int, option("attaches", "Most attaches on one connection.", metavar="N", least=1)]
 GraceS = Annotated[float, option("grace-s", "From a session's leaving to its on_disconnect.", metavar="S", least=0.0)]
 SessionRetainS = Annotated[

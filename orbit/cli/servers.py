@@ -108,6 +108,9 @@ def edge(
     frame_bytes: o.FrameBytes = o.LIMITS.frame_bytes,
     inbox_messages: o.InboxMessages = o.LIMITS.inbox_messages,
     attaches: o.Attaches = o.LIMITS.attaches,
+    max_connections: o.MaxConnections = 0,
+    max_attaching: o.MaxAttaching = 1_000,
+    max_lag_s: o.MaxLagS = 1.0,
     grace_s: o.GraceS = o.TIMING.grace_s,
     session_retain_s: o.SessionRetainS = o.TIMING.session_retain_s,
     namespace: o.Namespace = "orbit",
@@ -122,7 +125,7 @@ def edge(
     url = needed(redis)
 
     async def life(stop: asyncio.Event) -> None:
-        from orbit.edge import EdgeConfig, RateSettings, run_edge  # only this command needs it
+        from orbit.edge import Capacity, EdgeConfig, RateSettings, run_edge  # only this command needs it
 
         config = EdgeConfig(
             redis=url,
@@ -140,6 +143,7 @@ def edge(
                 subject_starts_s=subject_starts_s,
                 address_starts_s=address_starts_s,
             ),
+            capacity=Capacity(max_connections, max_attaching, max_lag_s),
             say=note,
             namespace=namespace,
             partitions=partitions,

@@ -3,8 +3,9 @@
 It holds no state that matters: any other edge serves a client as well.
 """
 
+from orbit.edge.admission import Capacity
 from orbit.edge.config import EdgeConfig, Pulse
 from orbit.edge.rates import RateSettings
 from orbit.edge.run import run_edge
 
-__all__ = ["EdgeConfig", "Pulse", "RateSettings", "run_edge"]
+__all__ = ["Capacity", "EdgeConfig", "Pulse", "RateSettings", "run_edge"]

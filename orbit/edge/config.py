@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orbit.config import Limits, Timing
+from orbit.edge.admission import Capacity
 from orbit.edge.rates import RateSettings
 from orbit.store.durability import Durability
 from orbit.store.probing import Pace
@@ -44,6 +45,8 @@ class Pulse:
     """A client that said nothing for so long, not even to pings, is gone."""
     patience_s: float = 30.0
     """For so long may what a client in plain mode said wait to be stored; then it is sent away."""
+    head_s: float = 10.0
+    """For so long may a connection take to say what it wants."""
     stall_s: float = 300.0
     """A client that took nothing of what waits for it for so long is gone."""
 
@@ -63,6 +66,7 @@ class EdgeConfig:
         audience: What a token's `aud` must name; None: anything.
         origins: The origins of browsers' pages that are let in, beside the edge's own; `*`: all.
         rates: How much one connection, subject or address may ask.
+        capacity: What it takes on before it turns away who comes.
         trusted_proxies: Networks whose `X-Forwarded-For` is believed, in CIDR notation.
         say: Is told the lines that an operator should see, `orbit edge ready <url>` among them.
         stop: Set: the edge drains and `run_edge` returns, within `timing.drain_s`.
@@ -79,6 +83,7 @@ class EdgeConfig:
     audience: str | None = None
     origins: tuple[str, ...] = ()
     rates: RateSettings = field(default_factory=RateSettings)
+    capacity: Capacity = field(default_factory=Capacity)
     trusted_proxies: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)

@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._messages: deque[Any] = deque()
         self._part: bytearray | None = None
         self._part_is_text = False
+        self._part_since: float | None = None
         self._taking = False
         self._reading_paused = False
         self._writing_paused = False
@@ -153,6 +154,10 @@ class Connection(asyncio.Protocol):
             return
         elif self._reading_paused or self.choked:
             self._heard_at = now  # it can't be heard, or its pong waits behind what it doesn't read
+            self._part_since = None
+        elif self._part_since is not None and now - self._part_since > pulse.silence_s:
+            self._ws.fail(CloseCode.POLICY_VIOLATION, "a message took too long to come")
+            self._send_control()
         elif now - self._heard_at > pulse.silence_s:
             self._ws.fail(CloseCode.INTERNAL_ERROR, "no answer to pings")
             self._send_control()
@@ -244,8 +249,16 @@ class Connection(asyncio.Protocol):
                 self._shake_hands(event)
             elif isinstance(event, Frame):
                 self._take_frame(event)
+        self._note_part()
         self._send_control()
         self.take_more()
+
+    def _note_part(self) -> None:
+        """Since when there has been a part of a message, and no whole one came."""
+        if self._part is None and not self._ws.reader.buffer:
+            self._part_since = None
+        elif self._part_since is None:
+            self._part_since = self._loop.time()
 
     def _shake_hands(self, request: Request) -> None:
         try:
@@ -292,6 +305,7 @@ class Connection(asyncio.Protocol):
         match frame.opcode:
             case Opcode.TEXT | Opcode.BINARY if frame.fin:
                 self._frames.append((bytes(frame.data), frame.opcode is Opcode.TEXT))
+                self._part_since = None
             case Opcode.TEXT | Opcode.BINARY:
                 self._part, self._part_is_text = bytearray(frame.data), frame.opcode is Opcode.TEXT
             case Opcode.CONT if self._part is not None:
@@ -299,6 +313,7 @@ class Connection(asyncio.Protocol):
                 if frame.fin:
                     self._frames.append((bytes(self._part), self._part_is_text))
                     self._part = None
+                    self._part_since = None
 
     def take_more(self) -> None:
         """Hand what the client said to the dialogue, as far as there is room for its answers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections import OrderedDict
@@ -232,7 +233,8 @@ class Dialogue:
         place = t.Place(self._edge.id, self._line.id, str(self._attaches))
         self._edge.taking.add(place)
         try:
-            await self._take(message, session, public, place)
+            with self._edge.admission.attach(asyncio.get_running_loop().time()):
+                await self._take(message, session, public, place)
         finally:
             self._edge.taking.discard(place)
             if before is not None and not (tx in self.attachments and before.session == public):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgpack
 
 from orbit.edge.access import Access, Origins
+from orbit.edge.admission import Admission
 from orbit.edge.attachment import Attachment
 from orbit.edge.config import EdgeConfig
 from orbit.edge.health import Health
@@ -60,6 +61,7 @@ class Edge:
         access: Who may do what.
         origins: Of which origins pages are let in.
         rates: How much of it.
+        admission: Whether there is room for more.
         connections: The open WebSocket connections.
         draining: It is leaving.
         gaps: How often Redis was away, or a connection to it was made again.
@@ -73,6 +75,7 @@ class Edge:
         self.access = access or Access()
         self.origins = Origins(config.origins)
         self.rates = Rates(config.rates)
+        self.admission = Admission(config.capacity)
         self._proxies = networks(config.trusted_proxies)
         self.metrics = Metrics()
         self.tasks = Tasks()
@@ -91,6 +94,9 @@ class Edge:
         self.metrics.count("subscriber_restarts", "Times that the subscription had gone deaf", self._went_deaf)
         store.link.on_again = self.recheck
         self.metrics.gauge("connections", "Open WebSocket connections", lambda: len(self.connections))
+        self.metrics.gauge("attaching", "Attaches under way", lambda: self.admission.attaching)
+        self.metrics.gauge("loop_lag_seconds", "How late the event loop is", lambda: self.admission.lag_s)
+        self.metrics.count("turned_away", "Newcomers that were told to come later", lambda: self.admission.refused)
         self.metrics.gauge("watched", "Transactions watched", lambda: len(self.hub))
         self.metrics.gauge("attachments", "Sessions attached", lambda: len(self.attachments()))
         self.metrics.gauge("waiting_bytes", "Bytes that wait for clients", self._waiting_bytes)
@@ -100,6 +106,14 @@ class Edge:
     def address_of(self, peer: str | None, forwarded: list[str]) -> str | None:
         """Who is counted for what comes from `peer`, with these `X-Forwarded-For` headers."""
         return address_of(peer, forwarded, self._proxies)
+
+    def let_in(self) -> None:
+        """One more client may come.
+
+        Raises:
+            Overloaded: Not now.
+        """
+        self.admission.newcomer(len(self.connections), asyncio.get_running_loop().time())
 
     def new_connection_id(self) -> str:
         return str(next(self._connection_ids))

@@ -45,7 +45,7 @@ def judge(edge: Edge, request: Request) -> PlainRequest | None:
     """Let `request` in, as far as it is for the edge to say; what it asks for where that is plain mode.
 
     Raises:
-        NotFound, Unavailable, BadRequest, Forbidden: It isn't let in.
+        NotFound, Unavailable, Overloaded, BadRequest, Forbidden: It isn't let in.
     """
     url = urlsplit(request.path)
     plain = _PLAIN.fullmatch(url.path)
@@ -53,6 +53,7 @@ def judge(edge: Edge, request: Request) -> PlainRequest | None:
         raise NotFound("no such path")
     if edge.draining:
         raise Unavailable("this edge is leaving", retry_after_ms=1000)
+    edge.let_in()
     origins, hosts = request.headers.get_all("Origin"), request.headers.get_all("Host")
     if len(origins) > 1 or len(hosts) != 1:
         raise BadRequest("one Host, and at most one Origin")

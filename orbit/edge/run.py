@@ -107,6 +107,7 @@ async def at_work(edge: Edge) -> AsyncIterator[list[asyncio.Task[None]]]:
             "sweep": every(pulse.sweep_s, edge.health.sweep),
             "recent": edge.recent.run(),
             "leaving": edge.leaving.run(),
+            "lag": edge.admission.watch(),
             "keepalive": every(KEEPALIVE_S, lambda: _tick(edge)),
         }.items()
     ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import uvicorn
 
 from orbit.edge.connection import Connection
+from orbit.edge.incoming import Incoming
 from orbit.errors import OrbitError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def make_server(edge: Edge, app: Starlette) -> Server:
     """A server for the edge's HTTP and, on the same port, its WebSockets."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=cast(Any, functools.partial(Incoming, edge)),
         ws=cast(Any, functools.partial(Connection, edge)),
         lifespan="off",
         log_config=None,

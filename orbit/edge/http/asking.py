@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from math import isfinite
 from typing import Any
@@ -14,6 +15,8 @@ from orbit.protocol.ids import TxId, is_name
 from orbit.protocol.json_codec import json_loads
 
 KEY_CHARACTERS = 255
+BODY_S = 60.0
+"""For so long may a body take to come."""
 _UNSAID = object()
 
 
@@ -38,10 +41,13 @@ async def _read(request: Request, limit_bytes: int) -> bytes:
         raise TooLarge(f"body: {said[:18]} bytes; the limit is {limit_bytes}")
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit_bytes:
-                raise TooLarge(f"body: over the limit of {limit_bytes} bytes")
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit_bytes:
+                    raise TooLarge(f"body: over the limit of {limit_bytes} bytes")
+    except TimeoutError:
+        raise BadRequest(f"body: it didn't come in {BODY_S:.0f} s") from None
     except ClientDisconnect:
         raise BadRequest("body: the client left before its end") from None
     return bytes(body)

@@ -85,6 +85,7 @@ class EventStream(Outgoing, Response):
         Raises:
             RequestError: It was refused.
         """
+        self._edge.let_in()
         self._edge.take_in(self)
         self._dialogue.receive(Attach(tx, after, session))
         self._first = await self.next()

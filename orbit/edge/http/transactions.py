@@ -40,6 +40,7 @@ class Transactions:
     async def start(self, request: Request) -> Response:
         body = await read_object(request, self._edge.config.limits.frame_bytes)
         rights = rights_of(request)
+        self._edge.admission.work(asyncio.get_running_loop().time())
         new = await self._new(body, idempotency_key(request), rights.sub)
         self._edge.rates.start(rights.sub, address_of(self._edge, request))
         answer = await self._store.start(new)

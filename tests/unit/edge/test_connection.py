@@ -18,6 +18,7 @@ from websockets.uri import parse_uri
 
 from orbit.config import Limits
 from orbit.edge.access import Access, Origins
+from orbit.edge.admission import Admission
 from orbit.edge.config import EdgeConfig, Pulse
 from orbit.edge.connection import OUT_BYTES, Connection
 from orbit.edge.edge import Edge
@@ -81,7 +82,7 @@ class Ends:
         edge = SimpleNamespace(
             config=config, metrics=Metrics(), tasks=Tasks(), draining=draining, store=None,
             new_connection_id=lambda: "1", access=Access(), origins=Origins(), rates=Rates(),
-            address_of=lambda *_: None,
+            address_of=lambda *_: None, let_in=lambda: None, admission=Admission(config.capacity),
             take_in=lambda connection: self.connections.update({connection.id: connection}),
             forget=lambda connection: self.connections.pop(connection.id, None),
         )  # fmt: skip
@@ -124,6 +125,10 @@ class Ends:
                 self.events += self.client.events_received()
             if not out and not back:
                 return
+
+    def client_frame(self, payload: bytes) -> bytes:
+        """A masked text frame."""
+        return Frame(Opcode.TEXT, payload).serialize(mask=True)
 
     async def say(self, *messages: Any) -> list[Any]:
         """Send each in a frame of its own; the answers."""
@@ -338,6 +343,35 @@ async def test_a_client_that_takes_nothing_is_cut_after_the_stall_time_alone() -
     assert not ends.wire.aborted
     ends.edge.tick(now + 620)
     assert ends.wire.aborted
+
+
+async def test_a_message_that_takes_too_long_to_come_closes_with_1008() -> None:
+    """Byte by byte it would be waited for, and kept, for ever."""
+    ends = Ends(pulse=Pulse(ping_s=20, silence_s=90))
+    await ends.open()
+    frame = ends.client_frame(b'{"type":"ping"}' * 10)
+    ends.edge.data_received(frame[:5])
+    now = asyncio.get_running_loop().time()
+    ends.edge.data_received(frame[5:6])
+    ends.edge.tick(now + 80)
+    assert not ends.edge.closed
+    ends.edge._heard_at = now + 80  # more of it comes all the time
+    ends.edge.tick(now + 100)
+    await ends.exchange()
+    assert ends.closed_with() == 1008
+
+
+async def test_messages_one_after_the_other_may_go_on_for_ever() -> None:
+    ends = Ends(pulse=Pulse(ping_s=20, silence_s=90))
+    await ends.open()
+    frame = ends.client_frame(b'{"type":"ping"}')
+    ends.edge.data_received(frame[:5])
+    now = asyncio.get_running_loop().time()
+    ends.edge._part_since = now - 80
+    ends.edge.data_received(frame[5:] + frame[:5])
+    ends.edge._heard_at = now + 15
+    ends.edge.tick(now + 15)
+    assert not ends.edge.closed, "the one that is there in part has just begun"
 
 
 async def test_closing_by_the_client() -> None:
