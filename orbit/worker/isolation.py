@@ -4,6 +4,9 @@ The process that holds the grant lends it: it starts `orbit alone`, which goes o
 worker's name, and waits for its end. Until that process says that it has taken over, the lender renews the lease, so
 that a slow start doesn't lose it. Where the process is lost before it could begin, that counts as any other crash does:
 the transaction fails in the end.
+
+A worker that was lost with a hundred transactions leaves a hundred suspects, and whoever claims them must not fall
+under a hundred processes that start at once: a few start at a time, and the others wait under their leases.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +32,8 @@ log = structlog.get_logger("orbit.worker")
 _STOP_S = 1.0
 START_S = 120.0
 """How long the process may take until it says that it has taken over."""
+STARTS_AT_ONCE = max(2, os.cpu_count() or 1)
+"""So many of a worker's processes for one transaction start at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,35 +85,69 @@ class Lent:
         self.lost = asyncio.Event()
         self._keeper = keeper
 
-    async def live(self, command: Sequence[str], draining: asyncio.Event, drain_s: float) -> None:
+    async def live(
+        self, command: Sequence[str], starting: asyncio.Semaphore, draining: asyncio.Event, drain_s: float
+    ) -> bool:
         """Run it in a process of its own, until that ends; told to drain, it hands over.
 
         A process that was lost holds the lease until that runs out: then another worker counts the crash.
 
+        Args:
+            starting: Held while the process starts.
+
+        Returns:
+            Whether a process was started. If not, the grant is as it was.
+
         Cancellation: the process is killed.
         """
-        tx = self.loan.grant.tx
-        log.warning("it runs in a process of its own: its workers were lost", tx=tx, crashes=self.loan.grant.crashes)
         self._keeper.add(self.lease)
         try:
-            async with _begun_pipe() as (heard, said):
-                process = await _spawn(command, said)
-                ended = asyncio.ensure_future(process.communicate(self.loan.text(said).encode()))
-                try:
-                    os.close(said)
-                    await self._watch(process, ended, heard, draining, drain_s)
-                finally:
-                    if process.returncode is None and not ended.done():
-                        process.kill()
-                    await asyncio.gather(ended, return_exceptions=True)
+            with contextlib.ExitStack() as start:
+                if not await self._turn(starting, draining):
+                    return False
+                start.callback(starting.release)
+                await self._run(command, start.close, draining, drain_s)
         finally:
             self._keeper.remove(self.lease)
+        return True
+
+    async def _turn(self, starting: asyncio.Semaphore, draining: asyncio.Event) -> bool:
+        """Take `starting`. False: it is told to leave, or lost, before it had its turn."""
+        turn = asyncio.ensure_future(starting.acquire())
+        others = asyncio.ensure_future(draining.wait()), asyncio.ensure_future(self.lost.wait())
+        mine = False
+        try:
+            await asyncio.wait((turn, *others), return_when=asyncio.FIRST_COMPLETED)
+            mine = turn.done() and not any(other.done() for other in others)
+        finally:
+            for other in (turn, *others):
+                other.cancel()
+            await asyncio.gather(turn, *others, return_exceptions=True)
+            if not mine and not turn.cancelled():
+                starting.release()
+        return mine
+
+    async def _run(
+        self, command: Sequence[str], on_begun: Callable[[], None], draining: asyncio.Event, drain_s: float
+    ) -> None:
+        tx = self.loan.grant.tx
+        log.warning("it runs in a process of its own: its workers were lost", tx=tx, crashes=self.loan.grant.crashes)
+        async with _begun_pipe() as (heard, said):
+            process = await _spawn(command, said)
+            ended = asyncio.ensure_future(process.communicate(self.loan.text(said).encode()))
+            try:
+                os.close(said)
+                await self._watch(process, ended, heard, on_begun, draining, drain_s)
+            finally:
+                if process.returncode is None and not ended.done():
+                    process.kill()
+                await asyncio.gather(ended, return_exceptions=True)
         if process.returncode:
             log.error("a process for one transaction was lost", tx=tx, status=process.returncode)
 
     async def _watch(
         self, process: asyncio.subprocess.Process, ended: asyncio.Future[Any], heard: asyncio.StreamReader,
-        draining: asyncio.Event, drain_s: float,
+        on_begun: Callable[[], None], draining: asyncio.Event, drain_s: float,
     ) -> None:  # fmt: skip
         """Until it has ended, or is to be killed."""
         begun = asyncio.ensure_future(heard.read(1))
@@ -117,6 +156,7 @@ class Lent:
             await asyncio.wait((ended, begun, told, lost), timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
             if begun.done() and begun.result():
                 self._keeper.remove(self.lease)
+                on_begun()
                 await asyncio.wait((ended, told), return_when=asyncio.FIRST_COMPLETED)
             if told.done() and not ended.done():
                 process.terminate()

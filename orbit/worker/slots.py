@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from orbit.state import State
 from orbit.store import types as t
 from orbit.worker.actor import Actor
 from orbit.worker.config import WorkerConfig
-from orbit.worker.isolation import Lent, Loan
+from orbit.worker.isolation import STARTS_AT_ONCE, Lent, Loan
 from orbit.worker.lease import Lease, own_deadline_s
 from orbit.worker.life import live
 from orbit.worker.permits import give_back
@@ -73,6 +73,7 @@ class Slots:
     ) -> None:  # fmt: skip
         self._lending = lending
         self._told_to_drain = asyncio.Event()
+        self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._lent: dict[asyncio.Task[None], Lent] = {}
         self._hurried = False
         self._early: dict[TxId, str] = {}
@@ -122,9 +123,18 @@ class Slots:
 
     def _lend(self, lending: Lending, grant: t.Grant, lease: Lease) -> None:
         lent = Lent(Loan(lending.worker, replace(grant, loaded=None), lending.settings), lease, self._renewer)
-        task = self._take(lent.live(lending.command, self._told_to_drain, lending.drain_s))
+        task = self._take(self._lend_out(lending, lent))
         self._lent[task] = lent
         task.add_done_callback(self._lent.pop)
+
+    async def _lend_out(self, lending: Lending, lent: Lent) -> None:
+        if not await lent.live(lending.command, self._starting, self._told_to_drain, lending.drain_s):
+            grant = lent.loan.grant
+            await self._give_up(
+                lambda: self._around.store.release(grant.tx, grant.epoch, grant.number, None, idle=False),
+                grant.tx,
+                range(_RELEASES),
+            )
 
     def _take(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin it in the worker's own context: room may have been made by the code of another transaction."""
@@ -277,24 +287,31 @@ class Slots:
         """
         if leaving in (Leaving.ENDED, Leaving.GONE):
             return
+        await self._give_up(
+            lambda: self._around.store.release(
+                actor.tx,
+                actor.grant.epoch,
+                actor.history.number if hasattr(actor, "history") else actor.grant.number,
+                actor.last_seen,
+                idle=leaving in (Leaving.IDLE, Leaving.RESTING, Leaving.WAITING),
+                waits_for=actor.permit.name if leaving is Leaving.WAITING and actor.permit is not None else None,
+                timers=actor.wake_timers(),
+            ),
+            actor.tx,
+            itertools.count() if leaving is Leaving.LAPSED else range(_RELEASES),
+        )
+
+    async def _give_up(self, release: Callable[[], Awaitable[object]], tx: TxId, tries: Iterable[int]) -> None:
         backoff = Backoff()
-        for _ in itertools.count() if leaving is Leaving.LAPSED else range(_RELEASES):
+        for _ in tries:
             try:
-                await self._around.store.release(
-                    actor.tx,
-                    actor.grant.epoch,
-                    actor.history.number if hasattr(actor, "history") else actor.grant.number,
-                    actor.last_seen,
-                    idle=leaving in (Leaving.IDLE, Leaving.RESTING, Leaving.WAITING),
-                    waits_for=actor.permit.name if leaving is Leaving.WAITING and actor.permit is not None else None,
-                    timers=actor.wake_timers(),
-                )
+                await release()
                 return
             except BROKEN:
                 if self._drop.is_set():
                     return
                 await asyncio.sleep(backoff.next_s())
-        actor.log.warning("not released: its lease runs out", error=OutcomeUnknown.__name__)
+        log.warning("not released: its lease runs out", tx=tx, error=OutcomeUnknown.__name__)
 
     def _free(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -57,16 +57,17 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.keeper = Keeper()
         self.draining = asyncio.Event()
+        self.starting = asyncio.Semaphore(1)
         self.begin, self.end = folder / "begin", folder / "end"
         for path in (self.begin, self.end):
             os.mkfifo(path)
         lease = Lease(GRANT.tx, GRANT.epoch, 0, now_s() + 0.1)
         self.lent = Lent(Loan("worker", GRANT, {"lease_s": 0.1}), lease, self.keeper)
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[bool] | None = None
 
-    def lend(self, code: str = CHILD) -> asyncio.Task[None]:
+    def lend(self, code: str = CHILD) -> asyncio.Task[bool]:
         command = (sys.executable, "-c", code, str(self.begin), str(self.end))
-        self.task = asyncio.ensure_future(self.lent.live(command, self.draining, 0.1))
+        self.task = asyncio.ensure_future(self.lent.live(command, self.starting, self.draining, 0.1))
         return self.task
 
     async def tell(self, path: Path) -> None:
@@ -111,3 +112,44 @@ async def test_one_that_is_told_to_leave_and_does_not_is_killed(scene: Scene) ->
     await scene.tell(scene.begin)
     scene.draining.set()
     await task
+
+
+async def test_others_start_once_it_has_begun(scene: Scene) -> None:
+    task = scene.lend()
+    await soon(scene.starting.locked)
+    await scene.tell(scene.begin)
+    await asyncio.wait_for(scene.starting.acquire(), 30)
+    assert not task.done()
+    await scene.tell(scene.end)
+    assert await task
+    assert scene.starting.locked(), "it was given back once"
+
+
+async def test_the_turn_to_start_is_given_back_by_one_that_never_began(scene: Scene) -> None:
+    assert await scene.lend("raise SystemExit(66)")
+    assert not scene.starting.locked()
+
+
+@pytest.mark.parametrize("why", ["draining", "lost"])
+async def test_one_that_waits_for_its_turn_to_start_leaves_its_grant_as_it_was(scene: Scene, why: str) -> None:
+    await scene.starting.acquire()
+    task = scene.lend()
+    await asyncio.sleep(0)
+    assert scene.keeper.kept == [scene.lent.lease], "nobody takes it for lost meanwhile"
+    (scene.draining if why == "draining" else scene.lent.lost).set()
+    assert not await task
+    assert scene.keeper.kept == []
+    scene.starting.release()
+    assert not scene.starting.locked()
+
+
+async def test_one_that_is_cancelled_as_its_turn_comes_gives_it_back(scene: Scene) -> None:
+    """The turn is given, and in the same pass of the loop the task is cancelled."""
+    await scene.starting.acquire()
+    task = scene.lend()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    scene.starting.release()
+    task.cancel()
+    await asyncio.wait((task,))
+    assert not scene.starting.locked()
