@@ -39,6 +39,7 @@ class Process:
         self.ready: deque[asyncio.Handle] = deque()
         self.paused = False
         self.dead = False
+        self._trap: tuple[int, Callable[[], object]] | None = None
         self.context = contextvars.copy_context()
         self.context.run(_here.set, self)
 
@@ -52,6 +53,18 @@ class Process:
     def later(self, delay_s: float, do: Callable[..., object], *arguments: Any) -> asyncio.TimerHandle:
         """Call `do` in this process after a while."""
         return self.loop.call_later(delay_s, do, *arguments, context=self.context)
+
+    def trap(self, callbacks: int, do: Callable[[], object]) -> None:
+        """Call `do` after so many more of its callbacks: in the midst of what they do at one moment."""
+        self._trap = callbacks, do
+
+    def stepped(self) -> None:
+        """A callback of it has run."""
+        if self._trap is not None:
+            left, do = self._trap
+            self._trap = (left - 1, do) if left > 1 else None
+            if left <= 1:
+                do()
 
     def pause(self) -> None:
         self.paused = True
@@ -104,6 +117,7 @@ class _Ready:
         self._world = world
         self._runnable: list[Process] = []
         self.taken = 0
+        self.last = world
 
     def __len__(self) -> int:
         return sum(len(process.ready) for process in self._runnable)
@@ -127,6 +141,7 @@ class _Ready:
         if not process.ready:
             del runnable[at]
         self.taken += 1
+        self.last = process
         return handle
 
     def clear(self) -> None:
@@ -199,6 +214,7 @@ class SimLoop(VirtualLoop):
             handle = self._queue.popleft()
             if not handle.cancelled():
                 handle._run()
+            self._queue.last.stepped()
         if self._queue.taken > _MOST_HANDLES:
             raise Stuck(f"{_MOST_HANDLES} callbacks ran, and it isn't over")
 

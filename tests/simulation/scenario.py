@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +16,11 @@ from orbit.verify.client import WireClient
 from orbit.verify.follower import Follower
 from tests.simulation.states import STATES
 from tests.simulation.verdict import judge
-from tests.simulation.world import LEASE_S, World, run_world
+from tests.simulation.weather import Weather
+from tests.simulation.world import World, run_world
 
 REST_S = 90.0
 """So long after the last fault everything must have come to rest."""
-UNLUCKY = ("cut_before", "cut_after", "cut_after", "silent", "drop_published", "drop_published", "full")
 DOINGS = ("count",) * 6 + ("private", "private", "raise", "reject")
 REFUSED = {"raise": "state_error", "reject": "forbidden"}
 
@@ -41,6 +42,14 @@ class Cast:
         self.asked[tag] = do
         follower.send({"tag": tag, "do": do})
 
+    def reconsider(self, follower: Follower) -> None:
+        """Just attached: what isn't stored can't be any more, so other messages may be sent in its stead."""
+        for item in follower.queue:
+            if item.sent and item.data["do"] != "finish":
+                tag = f"{follower.client.trace.name}/{len(self.asked)}"
+                self.asked[tag] = item.data["do"]
+                item.data = {"tag": tag, "do": item.data["do"]}
+
     def forgive(self, follower: Follower) -> None:
         """A client that hops so often may be replaced by its own late attaches: the person at it tries again."""
         if follower.gave_up == "replaced":
@@ -49,117 +58,16 @@ class Cast:
             follower._attach_again()
 
 
-class Weather:
-    """Does something bad every now and then; which kinds of bad things there are in this run is drawn, too."""
+class Fickle(Follower):
+    """A follower that thinks again: what isn't stored after an attach can't be any more, and it says something else."""
 
-    def __init__(self, world: World, rng: random.Random) -> None:
-        self.world = world
-        self.rng = rng
-        kinds = {
-            self.kill_worker: 3, self.pause_worker: 3, self.drain_worker: 1, self.kill_edge: 2, self.pause_edge: 1,
-            self.drain_edge: 1, self.break_links: 2, self.away: 1, self.fail_over: 4, self.unlucky: 6, self.slow: 2,
-        }  # fmt: skip
-        self._kinds = {kind: weight for kind, weight in kinds.items() if rng.random() < 0.5} or {self.kill_worker: 1}
+    __slots__ = ("cast",)
+    cast: Cast
 
-    async def blow(self, until_s: float) -> None:
-        loop = self.world.loop
-        while loop.time() < until_s:
-            await asyncio.sleep(self.rng.expovariate(1 / 0.5))
-            await self.rng.choices(list(self._kinds), list(self._kinds.values()))[0]()
-        await self.clear()
-
-    async def clear(self) -> None:
-        """All that went wrong is mended."""
-        world, server = self.world, self.world.server
-        for name in ("cut_before", "cut_after", "silent", "drop_published", "full"):
-            setattr(server.faults, name, 0.0)
-        world.network.slow = 0.0
-        server.away = False
-        for process in [*world.workers, *world.edges.values()]:
-            process.wake()
-
-    def _note(self, what: str) -> None:
-        self.world.server.happened[what] += 1
-
-    def _live_workers(self) -> list[Any]:
-        return [one for one in self.world.workers if not one.dead and not one.over and not one.main.paused]
-
-    async def kill_worker(self) -> None:
-        if alive := self._live_workers():
-            self._note("worker killed")
-            self.rng.choice(alive).kill()
-            await asyncio.sleep(self.rng.choice((0.0, 0.3, 1.0)))
-            self.world.add_worker()
-
-    async def pause_worker(self) -> None:
-        if alive := self._live_workers():
-            self._note("worker paused")
-            one = self.rng.choice(alive)
-            one.pause()
-            self.world.loop.call_later(self.rng.uniform(0.2, 2.5) * LEASE_S, one.wake)
-
-    async def drain_worker(self) -> None:
-        if alive := self._live_workers():
-            one = self.rng.choice(alive)
-            if one.stop is not None:
-                self._note("worker drained")
-                one.main.later(0.0, one.stop.set)
-                self.world.add_worker()
-
-    async def kill_edge(self) -> None:
-        self._note("edge killed")
-        host = self.rng.choice(list(self.world.edges))
-        self.world.edges[host].kill()
-        await asyncio.sleep(self.rng.choice((0.0, 0.5)))
-        self.world.add_edge(host)
-
-    async def pause_edge(self) -> None:
-        self._note("edge paused")
-        one = self.rng.choice(list(self.world.edges.values()))
-        one.pause()
-        self.world.loop.call_later(self.rng.uniform(0.1, 5.0), one.wake)
-
-    async def drain_edge(self) -> None:
-        self._note("edge drained")
-        host = self.rng.choice(list(self.world.edges))
-        self.world.edges[host].drain()
-        self.world.add_edge(host)
-
-    async def break_links(self) -> None:
-        self._note("links broken")
-        self.world.server.break_all()
-
-    async def away(self) -> None:
-        server = self.world.server
-        self._note("away")
-        server.away = True
-        server.break_all()
-        await asyncio.sleep(self.rng.uniform(0.05, 2.0))
-        server.away = False
-
-    async def fail_over(self) -> None:
-        """Lose the writes of a moment; often of a very short one."""
-        server, rng = self.world.server, self.rng
-        server.fork()
-        await asyncio.sleep(rng.choice((0.002, 0.01, 0.05, 0.2, 0.5)) * rng.uniform(0.5, 1.5))
-        server.fail_over(rng.choice((0.0, -0.3, 0.3, rng.uniform(-2, 2))))
-        if rng.random() < 0.3:
-            server.away = True
-            await asyncio.sleep(rng.uniform(0.01, 1.0))
-            server.away = False
-
-    async def unlucky(self) -> None:
-        """For a while, commands and messages meet with bad luck."""
-        faults, rng = self.world.server.faults, self.rng
-        name = rng.choice(UNLUCKY)
-        setattr(faults, name, rng.choice((0.02, 0.1, 0.3)))
-        await asyncio.sleep(rng.uniform(0.2, 1.0))
-        setattr(faults, name, 0.0)
-
-    async def slow(self) -> None:
-        self.world.network.slow = self.rng.choice((0.05, 0.3))
-        await asyncio.sleep(self.rng.uniform(0.2, 1.0))
-        self.world.network.slow = 0.0
+    def _on_last_mid(self, last_mid: int) -> None:
+        super()._on_last_mid(last_mid)
+        if not any(item.flying for item in self.queue):
+            self.cast.reconsider(self)
 
 
 async def play(world: World) -> None:
@@ -215,7 +123,12 @@ def _add_client(world: World, cast: Cast, hosts: list[str], n: int) -> None:
         rng=random.Random(f"client {n} {world.seed}"),
     )  # fmt: skip
     cast.clients.append(client)
-    cast.followers += [client.follow(tx) for tx in cast.ids]
+    kind = cast.rng.choice((Follower, Fickle))
+    for tx in cast.ids:
+        follower = client.followers[tx] = kind(client, tx, secrets.token_urlsafe(24))
+        cast.followers.append(follower)
+        if isinstance(follower, Fickle):
+            follower.cast = cast
     world.process(f"client {n}").spawn(client.run())
 
 

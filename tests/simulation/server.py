@@ -11,6 +11,7 @@ from typing import Any
 import hiredis
 from redis import exceptions as redis_errors
 
+from orbit.store import script
 from tests.simulation.engine import Engine, Reply
 from tests.simulation.loop import Process, SimLoop, here
 from tests.simulation.network import Network, Way
@@ -34,6 +35,9 @@ class Faults:
     """A published message isn't delivered to one subscriber."""
     full = 0.0
     """The server has no memory for it."""
+    held: str = ""
+    """The script that is held up, whoever sends it, for `held_s`; what its connection sends after it waits, too."""
+    held_s = 0.0
 
 
 class Server:
@@ -54,8 +58,11 @@ class Server:
         self.away = False
         self.happened: Counter[str] = Counter()
         self.engine = Engine(lambda: _BEGIN_S + loop.time() + self.skew_s, self._publish)
-        self.on_answer: Callable[[list[bytes], Reply], None] = lambda fields, reply: None
+        self.on_answer: Callable[[str, list[bytes], Reply], None] = lambda name, fields, reply: None
+        self._before: list[tuple[str, int, Callable[[], object]]] = []
+        self._after_grant: list[Callable[[], object]] = []
         self._connections: dict[SimConnection, None] = {}
+        _SCRIPTS.of()
         self._subscribers: dict[bytes, dict[SimConnection, None]] = {}
         self._fork: Any = None
 
@@ -71,6 +78,29 @@ class Server:
         self.engine.go_back(self._fork)
         self.skew_s = skew_s
         self.break_all()
+
+    def before(self, name: str, do: Callable[[], object], *, skip: int = 0) -> None:
+        """Call `do` just before the next command of that name (a script's, or any: '') is executed."""
+        self._before.append((name, skip, do))
+
+    def after_grant(self, do: Callable[[], object]) -> None:
+        """Call `do` when the next transaction has been granted to somebody."""
+        self._after_grant.append(do)
+
+    def forget_rules(self) -> None:
+        """Nothing is to be called any more."""
+        self._before.clear()
+        self._after_grant.clear()
+
+    def _is_coming(self, name: str) -> None:
+        rules, self._before = self._before, []
+        for wanted, skip, do in rules:
+            if wanted not in ("", name):
+                self._before.append((wanted, skip, do))
+            elif skip:
+                self._before.append((wanted, skip - 1, do))
+            else:
+                do()
 
     def break_all(self) -> None:
         for connection in tuple(self._connections):
@@ -104,7 +134,29 @@ class Server:
         if fields == _QUIT:
             self.let_go(connection)
             return
+        faults, draw, name = self.faults, self.rng.random, name_of(fields)
+        if connection.held:
+            connection.held.append(fields)
+            return
+        if faults.held == name and draw() < 0.5:
+            self.happened[f"{name} held"] += 1
+            connection.held.append(fields)
+            self.loop.call_later(faults.held_s * draw(), self._unhold, connection, context=self.loop.world.context)
+            return
+        self._take(connection, fields, name)
+
+    def _unhold(self, connection: SimConnection) -> None:
+        while connection.held:
+            fields = connection.held.popleft()
+            if connection in self._connections:
+                self._take(connection, fields, name_of(fields))
+
+    def _take(self, connection: SimConnection, fields: list[bytes], name: str) -> None:
         faults, draw = self.faults, self.rng.random
+        if self._before:
+            self._is_coming(name)
+            if connection not in self._connections:
+                return
         if faults.cut_before and draw() < faults.cut_before:
             self.happened["cut before"] += 1
             connection.break_off(True)
@@ -137,7 +189,12 @@ class Server:
                 self.happened["full"] += 1
                 return [redis_errors.OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")]
         reply = self.engine.ask(fields)
-        self.on_answer(fields, reply)
+        name = name_of(fields)
+        self.on_answer(name, fields, reply)
+        if self._after_grant and name == "claim" and isinstance(reply, list) and reply:
+            granted, self._after_grant = self._after_grant, []
+            for do in granted:
+                do()
         return [reply]
 
     def _subscribe(self, connection: SimConnection, channel: bytes, n: int) -> Reply:
@@ -175,6 +232,7 @@ class SimConnection:
         self._closed = False
         self.subscribed = False
         self.deaf = False
+        self.held: deque[list[bytes]] = deque()
         server.loop.number += 1
         self._number = server.loop.number
 
@@ -253,6 +311,23 @@ class SimConnection:
         self._ask.cut = self.answer.cut = True
 
 
+def name_of(fields: list[bytes]) -> str:
+    """A script's name, or a command's."""
+    if fields[0] == b"EVALSHA":
+        return _SCRIPTS.get(fields[1], "")
+    if fields[0] == b"EVAL":
+        return fields[1][3:40].decode(errors="replace").partition(":")[0]
+    return fields[0].decode()
+
+
+class _Names(dict[bytes, str]):
+    def of(self) -> None:
+        """Look the scripts up anew: they may have been edited."""
+        self.clear()
+        self.update({one.sha.encode(): one.name for one in vars(script).values() if isinstance(one, script.Script)})
+
+
+_SCRIPTS = _Names()
 _END = object()
 _QUIT = [b"QUIT"]
 

@@ -32,6 +32,7 @@ from orbit.worker.discover import App
 from orbit.worker.lease import Lease
 from orbit.worker.renewals import Renewals, Renewed
 from orbit.worker.worker import Worker
+from tests.simulation.audit import AUDITS
 from tests.simulation.loop import Process, SimLoop, here
 from tests.simulation.network import Network
 from tests.simulation.server import Server
@@ -78,8 +79,11 @@ class World:
         if not self.over:
             self.found.append(f"at {self.loop.time():.3f}: {what}")
 
-    def _note_answer(self, fields: list[bytes], reply: Any) -> None:
+    def _note_answer(self, name: str, fields: list[bytes], reply: Any) -> None:
         self.digest.update(repr((self.loop.time(), fields, reply)).encode())
+        audit = AUDITS.get(name)
+        if audit is not None:
+            self.found += [f"at {self.loop.time():.3f}: {what}" for what in audit(self.server.engine, fields, reply)]
 
     def process(self, name: str) -> Process:
         return Process(name, self.loop)
