@@ -26,7 +26,16 @@ def _asleep(engine: Engine, fields: list[bytes], _reply: Any) -> Iterator[str]:
         yield f"{tx!r} sleeps with an unread message"
 
 
+def _committed(engine: Engine, fields: list[bytes], reply: Any) -> Iterator[str]:
+    """Only who holds a transaction writes."""
+    tx, epoch = fields[3], fields[6]
+    status, held = engine.ask([b"HMGET", tx, b"status", b"epoch"])
+    if isinstance(reply, list) and reply[0] == b"done" and status == b"running" and held != epoch:
+        yield f"two writers at once: a commit to {tx!r} was taken under {epoch!r}, while {held!r} holds it"
+
+
 AUDITS: dict[str, Callable[[Engine, list[bytes], Any], Iterator[str]]] = {
+    "commit": _committed,
     "renew": _renewed,
     "release": _asleep,
     "append": _asleep,

@@ -63,10 +63,6 @@ def scripts() -> Scripts:
     return _scripts[0]
 
 
-def _nobody(_key: bytes) -> None:
-    """Who watches a key."""
-
-
 class Engine(FakeSocket):  # type: ignore[misc]
     """Runs commands on the data, one at a time.
 
@@ -76,11 +72,15 @@ class Engine(FakeSocket):  # type: ignore[misc]
 
     def __init__(self, now_s: Callable[[], float], publish: Callable[[bytes, bytes], int]) -> None:
         super().__init__(FakeServer(server_type="redis", version=(7,)), 0, client_class=redis.Redis)
-        self._db.notify_watch = _nobody
+        self._db.notify_watch = self._wrote
+        self.writes = 0
         self._now_s = now_s
         self._tell = publish
         self._known: dict[bytes, Any] = {}
         self.sources: dict[bytes, bytes] = {}
+
+    def _wrote(self, _key: bytes) -> None:
+        self.writes += 1
 
     # ---- commands
 
@@ -167,6 +167,11 @@ class Engine(FakeSocket):  # type: ignore[misc]
         return result
 
     # ---- states of the whole
+
+    def cursors(self) -> set[bytes]:
+        """The ids of all log entries."""
+        logs = [key for key in self._db._dict if key.endswith(b":log")]
+        return {entry[0] for key in logs for entry in self.ask([b"XRANGE", key, b"-", b"+"])}
 
     def state(self) -> Any:
         """All data as it is now, to go back to."""

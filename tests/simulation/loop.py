@@ -55,8 +55,8 @@ class Process:
         return self.loop.call_later(delay_s, do, *arguments, context=self.context)
 
     def trap(self, callbacks: int, do: Callable[[], object]) -> None:
-        """Call `do` after so many more of its callbacks: in the midst of what they do at one moment."""
-        self._trap = callbacks, do
+        """Call `do` after so many more of its callbacks: in the midst of what they do at one moment. 0: never."""
+        self._trap = (callbacks, do) if callbacks else None
 
     def stepped(self) -> None:
         """A callback of it has run."""

@@ -71,7 +71,7 @@ _ANNOUNCED = """  for i = 1, tonumber(ARGV[20]) do
     announced[i] = array(packed)
   end
   local last = #announced > 0 and int(seq_of(m.head) + #announced) .. '-' .. epoch or m.head
-  publish(tx, m.number + 1, epoch, m.number, m.head, last, 'running')
+  publish(tx, number, epoch, m.number, m.head, last, 'running')
 """
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -109,18 +109,14 @@ MUTATIONS: tuple[Mutation, ...] = (
          Lua("append", "if place ~= '' and here ~= place then", "if false then")),
     _one("append: digits", "a place in the inbox has no random digits",
          Code("orbit.store.transactions:Transactions.append", "digits(18)", "'0' * 18")),
-    _one("detach: place", "a late detach frees the place of a newer attach",
-         Lua("detach", "if row(tx, public, 'p') ~= place then", "if not row(tx, public, 'p') then"),
-         Lua("detach", "free(tx, part, id, public, place, m", "free(tx, part, id, public, row(tx, public, 'p'), m")),
     _one("reset: forgotten", "live clients aren't told of a reset",
-         Code("orbit.edge.hub:Watch._read_page", "follower.on_reset(answer)", "pass")),
+         Code("orbit.edge.follower:Follower.tell_reset", "self._sink.write(", "(lambda frames: None)(")),
     _one("replay: predecessor", "a live message is relayed whatever came before it",
          Code("orbit.protocol.replay:Feed._apply", "message.previous != self.head or not whole or backwards", "not whole or backwards")),
     _one("recent: not swept", "what was committed lately is never compared with what was heard",
-         Code("orbit.edge.recent:Recent._compare", "if number < known:", "return\n        if number < known:")),
+         Code("orbit.edge.recent:Recent._compare", "if number < known:", "if True:\n        return\n    if number < known:")),
     _one("receipt: early", "a receipt is given before the store has answered",
-         Code("orbit.edge.dialogue:Dialogue._send", "answer = await self._append(attachment, message.mid, data)",
-              "self.say(Receipt(message.tx, message.mid, False)); answer = await self._append(attachment, message.mid, data)")),
+         Code("orbit.edge.dialogue:Dialogue._send", "self._judge(attachment, message.mid, await", "self.say(Receipt(message.tx, message.mid)); self._judge(attachment, message.mid, await")),
     _one("recheck: dropped", "an edge doesn't look at its sessions after Redis was away",
          Code("orbit.edge.attachment:Attachment.recheck", "last_mid < given", "False")),
     _one("scope: dropped", "a name in a handler is the same for all messages",
@@ -129,6 +125,12 @@ MUTATIONS: tuple[Mutation, ...] = (
               "key for key in recorded if key.startswith(self.prefix) and not key.startswith('inbox/')")),
     _one("history: fields apart", "a commit's updates are written, its fields aren't",
          Lua("commit", "if ARGV[7] ~= '' then\n  redis.call('XADD', tx .. ':snap'", "if ARGV[7] ~= '' and #entries == 0 then\n  redis.call('XADD', tx .. ':snap'")),
+    _one("keeping: WAIT after a read", "the wait for replicas, or a disk, has no write of its own in front",
+         Code("orbit.store.keeping:Keeping._wait", "self._pipe.send(mark, writes=True)",
+              "self._pipe.send(('PING',), writes=True)")),
+    _one("keeping: no wait", "what wasn't kept in time is acknowledged all the same",
+         Code("orbit.store.keeping:Keeping._wait", "return waited.connection, self._durability.missing(answers[1])",
+              "return waited.connection, ''")),
     _one("trim: past the view", "the log is trimmed past the newest view",
          Lua("lib/log", "math.min(seq - keep, base, seq - 1)", "math.min(seq - keep, seq - 1)")),
 )  # fmt: skip

@@ -7,20 +7,22 @@ import random
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from orbit.protocol.ids import TxId
 from orbit.state import State
+from orbit.store.durability import MEMORY, Durability
 from orbit.store.starts import StartOptions, by_class
 from orbit.verify.client import WireClient
 from orbit.verify.follower import Follower
-from tests.simulation.states import STATES
+from tests.simulation.states import STATES, acknowledged
 from tests.simulation.verdict import judge
 from tests.simulation.weather import Weather
 from tests.simulation.world import World, run_world
 
 REST_S = 90.0
 """So long after the last fault everything must have come to rest."""
+ANSWERS_S = 2.0
+"""So long what is still on its way may take, once all ends are seen."""
 DOINGS = ("count",) * 6 + ("private", "private", "raise", "reject")
 REFUSED = {"raise": "state_error", "reject": "forbidden"}
 
@@ -45,7 +47,7 @@ class Cast:
     def reconsider(self, follower: Follower) -> None:
         """Just attached: what isn't stored can't be any more, so other messages may be sent in its stead."""
         for item in follower.queue:
-            if item.sent and item.data["do"] != "finish":
+            if item.data["do"] != "finish":
                 tag = f"{follower.client.trace.name}/{len(self.asked)}"
                 self.asked[tag] = item.data["do"]
                 item.data = {"tag": tag, "do": item.data["do"]}
@@ -74,6 +76,7 @@ async def play(world: World) -> None:
     """One run, judged."""
     rng = world.rng
     cast = Cast(world, random.Random(f"cast {world.seed}"))
+    world.durability = rng.choice((MEMORY, MEMORY, MEMORY, Durability("fsync"), Durability("replicated", 1)))
     for _ in range(rng.choice((1, 2, 2, 3))):
         world.add_worker()
     hosts = [f"edge-{n}" for n in range(rng.choice((1, 2)))]
@@ -88,8 +91,6 @@ async def play(world: World) -> None:
     lives = [world.process(f"person {n}").spawn(_live(cast, client, until_s)) for n, client in enumerate(cast.clients)]
     await Weather(world, random.Random(f"weather {world.seed}")).blow(until_s)
     await asyncio.wait(lives)
-    if not any(not one.dead and not one.over for one in world.workers):
-        world.add_worker()
     try:
         async with asyncio.timeout(REST_S):
             await _settle(cast)
@@ -97,6 +98,7 @@ async def play(world: World) -> None:
         for follower in cast.followers:
             if follower.end is None and follower.gave_up is None:
                 world.finding(f"never came to rest: {_shown(follower)}")
+    await asyncio.sleep(ANSWERS_S)
     await judge(cast, await world.process("judge").spawn(world.open_store()))
 
 
@@ -140,8 +142,11 @@ async def _live(cast: Cast, client: WireClient, until_s: float) -> None:
         follower = rng.choice(list(client.followers.values()))
         if rng.random() < 0.7:
             if follower.gave_up is None and follower.end is None:
-                cast.say(follower, rng.choice(DOINGS))
-            continue
+                for _ in range(rng.choice((1, 1, 1, 3))):
+                    cast.say(follower, rng.choice(DOINGS))
+            if rng.random() < 0.8:
+                continue
+            await asyncio.sleep(0.002)
         for one in client.followers.values():
             cast.forgive(one)
         client.hop(rude=rng.random() < 0.5)
@@ -158,7 +163,15 @@ async def _settle(cast: Cast) -> None:
         if going:
             cast.say(going[0], "finish")
         for follower in followers:
-            await _until(follower, lambda f: f.end is not None)
+            await _until(follower, _ended_or_lost)
+            while follower.gave_up is None and follower.end is None:  # Redis lost it, just before all went well again
+                follower.lost.clear()
+                cast.say(follower, "finish")
+                await _until(follower, _ended_or_lost)
+
+
+def _ended_or_lost(follower: Follower) -> bool:
+    return follower.end is not None or any(data["do"] == "finish" for data in follower.lost)
 
 
 async def _until(follower: Follower, holds: Callable[[Follower], bool]) -> None:
@@ -168,5 +181,6 @@ async def _until(follower: Follower, holds: Callable[[Follower], bool]) -> None:
 
 def run_seed(seed: int) -> World:
     """The run of a seed."""
+    acknowledged.clear()
     return run_world(seed, STATES, play, partitions=2)
 

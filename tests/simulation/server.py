@@ -18,7 +18,8 @@ from tests.simulation.network import Network, Way
 
 _BEGIN_S = 1_900_000_000.0
 HELLO = [b"server", b"redis", b"version", b"7.4.0", b"proto", 2, b"mode", b"standalone", b"role", b"master"]
-_QUIET = (b"PING", b"HELLO", b"INFO", b"TIME", b"SSUBSCRIBE", b"SUNSUBSCRIBE")
+_WAITS = ("WAIT", "WAITAOF")
+_QUIET = (b"PING", b"HELLO", b"INFO", b"TIME", b"SSUBSCRIBE", b"SUNSUBSCRIBE", b"UNKEPT")
 """What never needs memory."""
 
 
@@ -33,6 +34,8 @@ class Faults:
     """Nothing passes any more, and nobody is told (done or not)."""
     drop_published = 0.0
     """A published message isn't delivered to one subscriber."""
+    drop_live = 0.0
+    """As that, of what is published of transactions: all else is heard, so the subscription doesn't look deaf."""
     full = 0.0
     """The server has no memory for it."""
     held: str = ""
@@ -46,6 +49,7 @@ class Server:
     Attributes:
         skew_s: What its clock is ahead of everybody else's.
         happened: What went wrong so far, counted.
+        lost: The ids of all log entries that a failover lost; one may be written again, the same.
         on_answer: Told each command and its answer, as they are executed.
     """
 
@@ -57,6 +61,7 @@ class Server:
         self.skew_s = 0.0
         self.away = False
         self.happened: Counter[str] = Counter()
+        self.lost: set[bytes] = set()
         self.engine = Engine(lambda: _BEGIN_S + loop.time() + self.skew_s, self._publish)
         self.on_answer: Callable[[str, list[bytes], Reply], None] = lambda name, fields, reply: None
         self._before: list[tuple[str, int, Callable[[], object]]] = []
@@ -65,17 +70,31 @@ class Server:
         _SCRIPTS.of()
         self._subscribers: dict[bytes, dict[SimConnection, None]] = {}
         self._fork: Any = None
+        self._fork_at: int | None = None
 
     # ---- what goes wrong on purpose
 
+    @property
+    def forked(self) -> bool:
+        """Whether a failover would lose what was written since `fork`."""
+        return self._fork_at is not None
+
     def fork(self) -> None:
-        """Note the present state: a failover goes back to it."""
+        """From now on nothing is replicated, nor synced to a disk: a failover goes back to this state."""
         self._fork = self.engine.state()
+        self._fork_at = self.engine.writes
+
+    def rejoin(self) -> None:
+        """What was written since `fork` is kept after all."""
+        self._fork = self._fork_at = None
 
     def fail_over(self, skew_s: float) -> None:
         """Another server takes over, which has what there was at `fork`, and a clock of its own."""
         self.happened["failover"] += 1
+        before = self.engine.cursors()
         self.engine.go_back(self._fork)
+        self.lost |= before - self.engine.cursors()
+        self.rejoin()
         self.skew_s = skew_s
         self.break_all()
 
@@ -91,6 +110,7 @@ class Server:
         """Nothing is to be called any more."""
         self._before.clear()
         self._after_grant.clear()
+        self.rejoin()
 
     def _is_coming(self, name: str) -> None:
         rules, self._before = self._before, []
@@ -166,6 +186,11 @@ class Server:
             self.happened["silent"] += 1
             connection.hush()
             return
+        if name in _WAITS and connection.written > (self._fork_at or connection.written):
+            connection.held.append([b"UNKEPT", name.encode()])
+            timeout_s = int(fields[-1]) / 1000
+            self.loop.call_later(timeout_s, self._unhold, connection, context=self.loop.world.context)
+            return
         for reply in self._execute(connection, fields):
             connection.answer.send(reply)
         if faults.cut_after and draw() < faults.cut_after:
@@ -183,12 +208,22 @@ class Server:
                 return [self._subscribe(connection, channel, n) for n, channel in enumerate(fields[1:], 1)]
             case b"SUNSUBSCRIBE":
                 return [self._unsubscribe(connection, channel) for channel in fields[1:]]
+            case b"WAIT":
+                return [int(fields[1])]
+            case b"WAITAOF":
+                return [[1, int(fields[2])]]
+            case b"UNKEPT":
+                self.happened["not kept in time"] += 1
+                return [0 if fields[1] == b"WAIT" else [0, 0]]
             case b"PING" if connection.subscribed:
                 return [[b"pong", b""]]
             case name if self.faults.full and name not in _QUIET and self.rng.random() < self.faults.full:
                 self.happened["full"] += 1
                 return [redis_errors.OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")]
+        writes = self.engine.writes
         reply = self.engine.ask(fields)
+        if self.engine.writes > writes:
+            connection.written = self.engine.writes
         name = name_of(fields)
         self.on_answer(name, fields, reply)
         if self._after_grant and name == "claim" and isinstance(reply, list) and reply:
@@ -208,8 +243,9 @@ class Server:
 
     def _publish(self, channel: bytes, message: bytes) -> int:
         subscribers = self._subscribers.get(channel, {})
+        drop = max(self.faults.drop_published, self.faults.drop_live if channel.endswith(b":live") else 0.0)
         for connection in subscribers:
-            if connection.deaf or (self.faults.drop_published and self.rng.random() < self.faults.drop_published):
+            if drop and self.rng.random() < drop:
                 self.happened["published and lost"] += 1
             else:
                 connection.answer.send([b"smessage", channel, message])
@@ -231,8 +267,8 @@ class SimConnection:
         self._broken = True
         self._closed = False
         self.subscribed = False
-        self.deaf = False
         self.held: deque[list[bytes]] = deque()
+        self.written = 0
         server.loop.number += 1
         self._number = server.loop.number
 

@@ -4,9 +4,19 @@ tells whether it is one history; each writes down the messages that it handled, 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Any
 
 from orbit import Connection, State
+
+acknowledged: dict[str, list[str]] = {}
+"""By transaction, the marks of the updates whose verb has returned: they are written, whatever becomes of the worker."""
+
+
+async def echo(tag: str) -> str:
+    """A step of a handler: what it gives is the message's own."""
+    await asyncio.sleep(0.01)
+    return tag
 
 
 class Looping(State, stays_open=True):
@@ -19,9 +29,14 @@ class Looping(State, stays_open=True):
     async def run(self) -> None:
         while True:
             await self.transaction.step(f"pause {self.n}", asyncio.sleep, self.pace_s)
-            await self.transaction.send_update(self.counted("tick"))
+            await self.tell_tick()
             if self.n % 7 == 0:
                 await self.transaction.restart()
+
+    async def tell_tick(self) -> None:
+        mark = secrets.token_hex(4)
+        await self.transaction.send_update(self.counted("tick", mark=mark))
+        acknowledged.setdefault(self.transaction.id, []).append(mark)
 
     async def on_update(self, connection: Connection, data: Any) -> None:
         self.handled.append(data["tag"])
@@ -53,6 +68,10 @@ class Ledger(Looping, stays_open=True):
     async def tick(self, item: int) -> None:
         await self.transaction.step("pause", asyncio.sleep, self.pace_s)
         await self.transaction.send_update(self.counted("tick", item=item))
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        tag = await self.transaction.step("echo", echo, data["tag"])
+        await super().on_update(connection, {**data, "tag": tag})
 
     async def on_new_connection(self, connection: Connection) -> None:
         await connection.send(self.counted("welcome"))

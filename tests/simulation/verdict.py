@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import astuple
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,8 @@ from orbit.store.store import Store
 from orbit.store.types import Missing
 from orbit.verify.conversation import check_trace
 from orbit.verify.follower import Follower
-from orbit.verify.trace import LogEntry, seq_of
+from orbit.verify.trace import LogEntry, Trace, seq_of
+from tests.simulation.states import acknowledged
 
 if TYPE_CHECKING:
     from tests.simulation.scenario import Cast
@@ -29,6 +32,8 @@ async def judge(cast: Cast, store: Store) -> None:
     rewound = world.server.happened["failover"] > 0
     logs: dict[str, list[Entry] | None] = {tx: await read_log(store, TxId(tx)) for tx in cast.ids}
     for client in cast.clients:
+        if world.durability.waits:
+            world.found += _unkept_mids(client.trace)
         own = {
             tx: as_seen(store, log, follower)
             for tx, follower in client.followers.items()
@@ -37,13 +42,16 @@ async def judge(cast: Cast, store: Store) -> None:
         kept = {tx: {str(entry.cursor) for entry in logs[tx] or ()} | {"0"} for tx in own}
         trimmed = any(not whole(log or []) for log in logs.values())
         resets = [reason for reason, may_be in (("rewound", rewound), ("trimmed", trimmed)) if may_be]
-        world.found += map(str, check_trace(client.trace, own, resets=resets, kept=kept))
+        seen = check_trace(client.trace, own, resets=resets, kept=kept)
+        world.found += [str(one) for one in seen if not _needed(one.what, world.server.lost)]
     for tx, log in logs.items():
         followers = [f for f in cast.followers if f.tx == tx]
         if log is None:
-            world.found += _lost(tx, followers, rewound=rewound)
+            world.found += _lost(tx, followers, rewound=rewound and not world.durability.waits)
             continue
         world.found += [f"{tx}: {what}" for what in one_history(log)]
+        if whole(log) and (not rewound or world.durability.waits):
+            world.found += [f"{tx}: {what}" for what in _unkept(log, acknowledged.get(tx, ()))]
         for follower in followers:
             world.found += _complete(store, log, follower)
             world.found += _fates(cast, store, log, follower)
@@ -95,9 +103,36 @@ def as_seen(store: Store, log: list[Entry], follower: Follower) -> list[LogEntry
     return seen
 
 
+def _needed(what: str, lost: set[bytes]) -> bool:
+    """Whether a reset that looks needless told of an entry that was lost, and was written again since."""
+    match = re.search(r"a needless reset: .* up to ([0-9-]+);", what)
+    return match is not None and match[1].encode() in lost
+
+
+def _unkept(log: list[Entry], marks: Iterable[str]) -> list[str]:
+    """What was acknowledged to the State and isn't there."""
+    kept = {unpack(entry.data).get("mark") for entry in log if isinstance(entry, UpdateEntry)}
+    return [f"{mark} was acknowledged, and is lost" for mark in marks if mark not in kept]
+
+
+def _unkept_mids(trace: Trace) -> list[str]:
+    """Where acknowledgements wait, no message is ever told to be stored and later not to be."""
+    found, told = [], dict[str, int]()
+    for event in trace.events:
+        message, tx = event.message, event.message.get("tx", "")
+        mid = message.get("last_mid") if message.get("type") in ("attached", "reset") else None
+        if event.what == "got" and message["type"] == "receipt":
+            told[tx] = max(told.get(tx, 0), message["mid"])
+        elif event.what == "got" and mid is not None:
+            if mid < told.get(tx, 0):
+                found.append(f"{trace.name} in {tx} at {event.at:.3f}: mid {told[tx]} was acknowledged, and is lost")
+            told[tx] = mid
+    return found
+
+
 def _lost(tx: str, followers: list[Follower], *, rewound: bool) -> list[str]:
     if not rewound:
-        return [f"{tx} is lost, and Redis never lost anything"]
+        return [f"{tx} is lost, and Redis lost nothing that was acknowledged"]
     return [f"{tx} is lost, and {f.client.trace.name} was told {f.gave_up}" for f in followers if f.gave_up not in LOST]
 
 
@@ -108,7 +143,7 @@ def one_history(log: list[Entry]) -> list[str]:
     if seqs != list(range(seqs[0], seqs[0] + len(seqs)) if seqs else []):
         found.append(f"the log isn't dense: {seqs}")
     epochs = [epoch for epoch, _ in groupby(entry.cursor.epoch for entry in log)]
-    if len(epochs) != len(set(epochs)):
+    if epochs != sorted(set(epochs)):
         found.append(f"two writers at once: {epochs}")
     counts = [unpack(entry.data)["n"] for entry in log if isinstance(entry, UpdateEntry)]
     if any(later != before + 1 for before, later in pairwise(counts)):

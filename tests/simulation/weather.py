@@ -10,7 +10,14 @@ from typing import Any
 from tests.simulation.world import LEASE_S, World
 
 UNLUCKY = ("cut_before", "cut_after", "cut_after", "silent", "drop_published", "drop_published", "full")
-SCRIPTS = ("append", "commit", "commit", "claim", "release", "release", "attach", "detach", "renew", "log", "work", "due")
+SCRIPTS = (
+    "append", "commit", "commit", "claim", "release", "release", "attach", "detach", "renew", "log", "work", "due",
+)  # fmt: skip
+WORST = (
+    ("append", "commit"), ("append", ""), ("commit", "release"), ("commit", ""), ("claim", "commit"),
+    ("commit", "append"),
+)  # fmt: skip
+"""From just before the one to just before the other: what lies between is lost."""
 
 
 class Weather:
@@ -34,17 +41,23 @@ class Weather:
         self.clear()
 
     def clear(self) -> None:
-        """All that went wrong is mended, but what pub/sub loses."""
+        """All that went wrong is mended, but that pub/sub may lose what is said of transactions."""
         world, server = self.world, self.world.server
-        for name in ("cut_before", "cut_after", "silent", "full"):
+        for name in ("cut_before", "cut_after", "silent", "full", "drop_published"):
             setattr(server.faults, name, 0.0)
         server.faults.held = ""
-        server.faults.drop_published = self.rng.choice((0.0, 0.0, 0.2))
+        server.faults.drop_live = self.rng.choice((0.0, 0.0, 0.5))
         server.forget_rules()
         world.network.slow = 0.0
         server.away = False
         for process in [*world.workers, *world.edges.values()]:
+            process.main.trap(0, lambda: None)
             process.wake()
+        for host, edge in tuple(world.edges.items()):
+            if edge.dead:
+                world.add_edge(host)
+        if not self._workers():
+            world.add_worker()
 
     def _note(self, what: str) -> None:
         self.world.server.happened[what] += 1
@@ -130,12 +143,17 @@ class Weather:
         """Lose the writes of a moment; often of a very short one, that begins and ends just before chosen scripts."""
         server, rng = self.world.server, self.rng
         skew_s = rng.choice((0.0, -0.3, 0.3, rng.uniform(-2, 2)))
+        if server.forked:
+            return
         if rng.random() < 0.4:
             server.fork()
             await asyncio.sleep(rng.choice((0.002, 0.01, 0.05, 0.2, 0.5)) * rng.uniform(0.5, 1.5))
             server.fail_over(skew_s)
         else:
             first, last, skip = rng.choice(SCRIPTS), rng.choice(("", *SCRIPTS)), rng.choice((0, 0, 1, 3))
+            if rng.random() < 0.5:
+                first, last = rng.choice(WORST)
+                skip = 0
 
             def fork() -> None:
                 server.fork()
@@ -143,6 +161,7 @@ class Weather:
 
             server.before(first, fork)
             await asyncio.sleep(rng.uniform(0.1, 1.0))
+            server.forget_rules()
         if rng.random() < 0.2:
             server.away = True
             await asyncio.sleep(rng.uniform(0.01, 1.0))

@@ -24,6 +24,7 @@ from orbit.edge.edge import Edge
 from orbit.edge.run import at_work, free_places
 from orbit.errors import OrbitError
 from orbit.state import LeaveRun, State
+from orbit.store.durability import MEMORY
 from orbit.store.store import Store
 from orbit.store.types import StoreSettings
 from orbit.testing.clock import virtual_time
@@ -73,6 +74,7 @@ class World:
         self.workers: list[WorkerProcess] = []
         self.edges: dict[str, EdgeProcess] = {}
         self.over = False
+        self.durability = MEMORY
         self._count = 0
 
     def finding(self, what: str) -> None:
@@ -89,7 +91,7 @@ class World:
         return Process(name, self.loop)
 
     def settings(self) -> StoreSettings:
-        return replace(SETTINGS, partitions=self.partitions)
+        return replace(SETTINGS, partitions=self.partitions, durability=self.durability)
 
     async def open_store(self) -> Store:
         """The store, as a process opens it that waits for Redis."""
