@@ -10,7 +10,7 @@ from typing import Any
 from orbit import Connection, State
 
 acknowledged: dict[str, list[str]] = {}
-"""By transaction, the marks of the updates whose verb has returned: they are written, whatever becomes of the worker."""
+"""By transaction, the marks of the updates whose verb has returned: these are written, come what may."""
 
 
 async def echo(tag: str) -> str:

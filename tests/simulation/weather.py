@@ -87,7 +87,7 @@ class Weather:
         if alive := self._workers():
             self._note("worker paused")
             one = self.rng.choice(alive)
-            self._at_a_bad_moment(one, one.pause)
+            self._at_a_bad_moment(one, one.pause if self.rng.random() < 0.8 else one.main.pause)
             loop, longest_s = self.world.loop, self.rng.uniform(0.2, 2.5) * LEASE_S
             if self.rng.random() < 0.6:
                 soon_s = self.rng.choice((0.0, 0.001, 0.01))

@@ -30,8 +30,7 @@ from orbit.store.types import StoreSettings
 from orbit.testing.clock import virtual_time
 from orbit.worker.config import WorkerConfig
 from orbit.worker.discover import App
-from orbit.worker.lease import Lease
-from orbit.worker.renewals import Renewals, Renewed
+from orbit.worker.renewer import Renewer
 from orbit.worker.worker import Worker
 from tests.simulation.audit import AUDITS
 from tests.simulation.loop import Process, SimLoop, here
@@ -177,47 +176,34 @@ class WorkerProcess(_Parts):
 _threads: dict[Process, WorkerProcess] = {}
 
 
-class SimRenewer:
-    """Stands for the renewing thread: in a loop of its own that is another one's neighbour."""
+class SimRenewer(Renewer):
+    """The renewing thread as a neighbour of the worker's loop: it goes on while that is blocked."""
 
-    def __init__(
-        self, open_store: Callable[[], Awaitable[Store]], worker: str, lease_s: float, metrics: Any,
-        on_renewal: Callable[[Renewed], None], on_death: Callable[[BaseException], None],
-    ) -> None:  # fmt: skip
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._process = _threads[here()]
-        self._renewals = Renewals(worker, lease_s)
-        self._on_renewal = on_renewal
-        self._on_death = on_death
-        self._tick_s = lease_s / 10
+        self._open_store = self._process.world.open_store
         self._task: asyncio.Task[None] | None = None
-
-    def add(self, lease: Lease) -> None:
-        self._renewals.add(lease)
-
-    def remove(self, lease: Lease) -> None:
-        self._renewals.remove(lease)
 
     def start(self) -> None:
         self._task = self._process.parts[1].spawn(self._renew(), "leases")
+        self._pulse.start()
 
     async def stop(self) -> None:
+        self._pulse.stop()
+        self._lapses.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
+    def _tell(self, what: Callable[..., object], *arguments: object) -> None:
+        self._loop.call_soon(what, *arguments, context=self._process.main.context)
+
     async def _renew(self) -> None:
-        loop, main = self._process.world.loop, self._process.main
-        store = await self._process.world.open_store()
         try:
-            while True:
-                await self._renewals.round(
-                    store, lambda found: loop.call_soon(self._on_renewal, found, context=main.context)
-                )
-                await asyncio.sleep(self._tick_s)
+            await self._renew_until_stopped()
         except Exception as error:
-            loop.call_soon(self._on_death, error, context=main.context)
-        finally:
-            await store.close()
+            self._tell(self._on_death, error)
 
 
 class EdgeProcess(_Parts):
