@@ -125,7 +125,7 @@ async def test_a_wrong_password_of_the_server_s(trio: SentinelTrio, settings: t.
 
 async def test_sentinels_that_want_a_password(trio: SentinelTrio, settings: t.StoreSettings) -> None:
     for one in trio.sentinels:
-        await one.command("ACL", "SETUSER", "watcher", "on", ">word", "+@all", "~*", "&*")
+        await one.command("ACL", "SETUSER", "watcher", "on", ">word", "nocommands", "+sentinel|master")
     with pytest.raises(StoreUnusable, match="the Sentinels refuse the user or password"):
         await Store.open(f"{trio.url}?sentinel_username=watcher&sentinel_password=wrong", settings)
     store = await Store.open(f"{trio.url}?sentinel_username=watcher&sentinel_password=word", settings)
