@@ -11,7 +11,7 @@ from orbit.state.hooks import HOOKS, hooks_of, is_async, migrates
 from orbit.state.leaving import Finished, LeaveRun, Refused, Restarted, Unloaded
 from orbit.state.roundtrip import flaw_of
 from orbit.state.samples import check_definition
-from orbit.state.snapshots import become, bind, encode, from_input, migrated, rebuild
+from orbit.state.snapshots import become, bind, encode, from_input, largest, migrated, rebuild
 from orbit.state.steps import CurrentStep, Step, SyncCurrentStep, current_step, enter_step, inside_step
 from orbit.state.verbs import (
     STOP,
@@ -61,6 +61,7 @@ __all__ = [
     "hooks_of",
     "inside_step",
     "is_async",
+    "largest",
     "lifespan",
     "middleware",
     "migrated",

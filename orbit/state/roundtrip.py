@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from orbit.state.base import State
-from orbit.state.snapshots import encode, rebuild
+from orbit.state.snapshots import encode, rebuild, unwritable
 
 
 def flaw_of(state: State) -> tuple[str, str] | None:
@@ -20,7 +20,8 @@ def flaw_of(state: State) -> tuple[str, str] | None:
     try:
         snapshot = encode(state)
     except Exception as error:  # serializers are the user's
-        return _blame(state, error)
+        reason = f"it can't be written to JSON ({type(error.__cause__ or error).__name__})"
+        return unwritable(state), reason
     try:
         rebuilt = rebuild(type(state), snapshot)
         again = encode(rebuilt)
@@ -33,16 +34,6 @@ def flaw_of(state: State) -> tuple[str, str] | None:
     if snapshot != again and not _same(state.__dict__, rebuilt.__dict__):
         return "", "it comes back from a snapshot as another one"
     return None
-
-
-def _blame(state: State, error: Exception) -> tuple[str, str]:
-    """Which field can't be written, found by writing each alone."""
-    for name in type(state).model_fields:
-        try:
-            state.model_dump_json(include={name}, by_alias=False, round_trip=True, warnings="error")
-        except Exception as alone:
-            return name, f"it can't be written to JSON ({type(alone).__name__})"
-    return "", f"it can't be written to JSON ({type(error).__name__})"
 
 
 def _place(error: Exception) -> str:

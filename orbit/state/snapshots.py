@@ -23,8 +23,28 @@ def encode(state: State) -> bytes:
     try:
         return state.__pydantic_serializer__.to_json(state, by_alias=False, round_trip=True, warnings="error")
     except Exception as error:  # pydantic's own, a lone surrogate's, and whatever a custom serializer raises
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{type(state).__name__}: its fields can't be written down: {reason}") from error
+        reason, name = " ".join(str(error).split()), unwritable(state)
+        raise UsageError(
+            f"{type(state).__name__}{'.' if name else ''}{name}: can't be written down: {reason}: a field holds what"
+            " pydantic writes to JSON and reads back; keep the rest in a private attribute, or outside"
+        ) from error
+
+
+def unwritable(state: State) -> str:
+    """The first field that can't be written down, found by writing each alone; empty where it is none of them."""
+    for name in type(state).model_fields:
+        try:
+            state.model_dump_json(include={name}, by_alias=False, round_trip=True, warnings="error")
+        except Exception:
+            return name
+    return ""
+
+
+def largest(snapshot: bytes) -> tuple[str, int]:
+    """The field that takes most of what `encode` wrote, and how many bytes it takes."""
+    sizes = {name: len(json.dumps(value)) for name, value in json.loads(snapshot).items()}
+    name = max(sizes, key=lambda name: sizes[name])
+    return name, sizes[name]
 
 
 def rebuild(cls: type[S], snapshot: bytes) -> S:

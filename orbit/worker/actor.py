@@ -7,6 +7,8 @@ code and change its fields; it gives it away only after a commit or a rollback.
 from __future__ import annotations
 
 import asyncio
+import sys
+import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from pydantic import ValidationError
 from orbit.errors import TooLarge, UsageError
 from orbit.protocol.ids import InboxId, TxId
 from orbit.protocol.values import pack
-from orbit.state import State, Unloaded, become, encode, hooks_of, rebuild
+from orbit.state import State, Unloaded, become, encode, hooks_of, largest, rebuild
 from orbit.store import types as t
 from orbit.worker.frames import Frame, current_frame
 from orbit.worker.history import History
@@ -44,6 +46,14 @@ def _nothing() -> None:
 
 async def _breathe() -> None:
     await asyncio.sleep(0)
+
+
+_TRACE = 16_000
+
+
+def trace_of(error: BaseException) -> str:
+    """The traceback that is kept with a transaction that failed: its end, where it is long."""
+    return "".join(traceback.format_exception(error))[-_TRACE:]
 
 
 def reasons(error: ValidationError) -> str:
@@ -309,7 +319,11 @@ class Actor:
         """A snapshot that can't be rebuilt would be the transaction's end at its next owner."""
         limit = self.around.limits.snapshot_bytes
         if len(encoded) > limit:
-            raise TooLarge(f"{self.cls.__name__}: its fields take {len(encoded)} bytes; the limit is {limit}")
+            name, size = largest(encoded)
+            raise TooLarge(
+                f"{self.cls.__name__}.{name} takes {size} bytes of {len(encoded)}; the limit of all fields is {limit}:"
+                " keep what is large elsewhere, and in the field where it is"
+            )
         try:
             rebuild(self.cls, encoded)
         except ValidationError as error:
@@ -335,7 +349,10 @@ class Actor:
     # ---- the State's code
 
     def failed(self, hook: str) -> None:
-        """Log the exception of a hook that is being handled."""
+        """Log the exception of a hook that is being handled; from now on it says where it was raised."""
+        error, place = sys.exception(), f"in {hook} of State {self.grant.spec.state}, transaction {self.tx}"
+        if error is not None and place not in getattr(error, "__notes__", ()):
+            error.add_note(place)
         self.around.metrics.failures.labels(self.grant.spec.state, hook).inc()
         self.log.exception("a hook raised", hook=hook)
 

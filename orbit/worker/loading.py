@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from orbit.errors import UsageError
 from orbit.state import State, bind, encode, flaw_of, from_input, migrated, rebuild
 from orbit.store import types as t
-from orbit.worker.actor import Actor, reasons
+from orbit.worker.actor import Actor, reasons, trace_of
 from orbit.worker.history import History, Listener
 from orbit.worker.lease import now_s
 from orbit.worker.retrying import backoff_s
@@ -79,14 +79,15 @@ async def _rebuild(actor: Actor, loaded: t.Loaded) -> bool:
         if first and not old:
             await actor.history.commit(Turn(end=failed("ValidationError", reasons(error))))
         else:
-            await _unreadable(actor, f"its snapshot of version {snapshot.version} can't be rebuilt: {reasons(error)}")
+            text = f"its snapshot of version {snapshot.version} can't be rebuilt: {reasons(error)}"
+            await _unreadable(actor, text, error)
         return False
     except UsageError as error:
-        await _unreadable(actor, str(error))
+        await _unreadable(actor, str(error), error)
         return False
-    except Exception:  # a validator's own, or migrate's
+    except Exception as error:  # a validator's own, or migrate's
         failed_at = f"migrate failed on its snapshot of version {snapshot.version}"
-        await _unreadable(actor, failed_at if old else "its snapshot can't be rebuilt")
+        await _unreadable(actor, failed_at if old else "its snapshot can't be rebuilt", error)
         return False
     if flaw is not None:
         text = f"{actor.cls.__name__}.{flaw[0]}: doesn't round-trip: {flaw[1]}"
@@ -108,12 +109,12 @@ def _bind(actor: Actor, state: State) -> None:
     bind(state, ActorTransaction(actor), actor.around.context)
 
 
-async def _unreadable(actor: Actor, text: str) -> None:
+async def _unreadable(actor: Actor, text: str, error: Exception) -> None:
     """The code can't read its own snapshot: try again later, as a run that raised, and fail it in the end."""
     actor.failed("rebuild")
     attempts = actor.history.attempts + 1
     if attempts > actor.options.retries:
-        await actor.history.commit(Turn(end=failed("SnapshotError", text)))
+        await actor.history.commit(Turn(end=failed("SnapshotError", text, trace_of(error))))
         return
     await actor.history.commit(Turn(attempts=attempts))
     actor.leave(Leaving.RESTING, backoff_s(retry_policy(actor), attempts, 1.0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import traceback
 from typing import Any
 
 from orbit.config import RetryPolicy
@@ -12,7 +11,7 @@ from orbit.errors import UsageError
 from orbit.protocol.values import pack
 from orbit.state import LeaveRun, Restarted
 from orbit.store.types import NewEnd
-from orbit.worker.actor import REST, Actor
+from orbit.worker.actor import REST, Actor, trace_of
 from orbit.worker.calls import call
 from orbit.worker.frames import Frame, Kind
 from orbit.worker.lease import now_s
@@ -20,8 +19,6 @@ from orbit.worker.permits import admitted, hold
 from orbit.worker.retrying import backoff_s
 from orbit.worker.scopes import run_keys, run_scope
 from orbit.worker.turn import Turn, failed
-
-_TRACE = 16_000
 
 
 async def run_all(actor: Actor) -> None:
@@ -103,11 +100,10 @@ async def _failed(actor: Actor, error: BaseException) -> float:
     actor.failed("run")
     attempts = actor.history.attempts + 1
     if attempts > actor.options.retries:
-        trace = "".join(traceback.format_exception(error))[-_TRACE:]
         text = "the transaction's run failed"
         if isinstance(error, UsageError):
             text += ": a verb was called where it doesn't belong"
-        await actor.history.commit(Turn(end=failed(type(error).__name__, text, trace)))
+        await actor.history.commit(Turn(end=failed(type(error).__name__, text, trace_of(error))))
         return 0.0
     await actor.history.commit(Turn(attempts=attempts))
     return backoff_s(retry_policy(actor), attempts, random.random())

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from orbit.errors import UsageError
 from orbit.protocol.ids import InboxId, PublicName
 from orbit.protocol.messages import Value
-from orbit.protocol.values import is_text, pack, unpack
+from orbit.protocol.values import NESTING, check_value, is_text, pack_checked, unpack
 
 _SEPARATOR = "\x1f"
 _MARK = "\x1e"
@@ -106,7 +106,8 @@ def check_name(name: object) -> None:
 
 def record(kind: str, value: Value, limit_bytes: int, what: str) -> bytes:
     """What is written under a name. Raises BadRequest or TooLarge."""
-    return pack([kind, value], limit_bytes=limit_bytes, what=what)
+    check_value(value, nesting=NESTING - 1, what=what)
+    return pack_checked([kind, value], limit_bytes=limit_bytes, what=what)
 
 
 def recall(kind: str, name: str, packed: bytes) -> Value:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orbit.config import RetryPolicy
-from orbit.errors import UsageError
+from orbit.errors import BadRequest, TooLarge, UsageError
 from orbit.protocol.values import pack, unpack
 from orbit.state import CurrentStep, LeaveRun, Step, SyncCurrentStep, enter_step, is_async
 from orbit.store.types import NewUpdate
@@ -168,9 +168,19 @@ async def _one(actor: Actor, frame: Frame, key: str, call: StepCall) -> Any:
         policy = RetryPolicy(first_s=call.how.backoff_s, max_s=actor.around.retry.max_s)
         await asyncio.sleep(backoff_s(policy, attempt, random.random()))
         attempt += 1
-    packed = record("step", value, actor.around.limits.data_bytes, f"the result of step {call.name!r}")
+    packed = _recorded(call.name, value, actor.around.limits.data_bytes)
     await actor.commit_aside(Turn(names={key: packed}))
     return unpack(packed)[1]
+
+
+def _recorded(name: str, value: Any, limit_bytes: int) -> bytes:
+    """The result as it is recorded. Raises BadRequest or TooLarge, which say what to return instead."""
+    try:
+        return record("step", value, limit_bytes, f"the result of step {name!r}")
+    except BadRequest as error:
+        raise BadRequest(f"{error.message}: a step returns those (of a model, its model_dump)") from None
+    except TooLarge as error:
+        raise TooLarge(f"{error.message}: store it elsewhere, and return where it is") from None
 
 
 async def attempt_once(actor: Actor, frame: Frame, key: str, call: StepCall, attempt: int) -> Any:

@@ -335,7 +335,7 @@ async def test_what_is_over_a_limit_raises_in_the_state_and_rolls_the_turn_back(
     assert probe.seen == [0, 0, 0, ""]
     assert "2003 bytes" in str(probe.errors[0])
     assert "1000" in str(probe.errors[0])
-    assert "2017 bytes" in str(probe.errors[3])
+    assert "Large.text takes 2002 bytes of 2017; the limit of all fields is 1000" in str(probe.errors[3])
     assert await house.updates(tx) == []
 
 

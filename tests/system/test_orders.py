@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 SECONDS = float(os.environ.get("ORBIT_ORDERS_S", "8"))
 WORKERS, AT_ONCE = 2, 40
-LEASE_S = "1"
+LEASE_S = "2"
 ACTS = (*(f"reserve{line}" for line in range(LINES)), "pay", "bring")
 SETTLE_S = 120.0
 

@@ -79,8 +79,8 @@ async def test_all_finish_and_none_is_run_by_code_that_does_not_know_its_snapsho
     faults = [fault for info in infos for fault in faults_of(info, watch.seen[info.id])]
     versions = Counter(version for updates in watch.seen.values() for version, _ in updates)
     measured(
-        f"{COUNT} in flight, all finished; {sum(versions.values())} updates checked, {versions[1]} of the old version and"
-        f" then {versions[2]} of the new one"
+        f"{COUNT} in flight, all finished; {sum(versions.values())} updates checked, {versions[1]} of the old version"
+        f" and then {versions[2]} of the new one"
     )
     assert not faults, "\n".join(faults[:30])
 
