@@ -64,6 +64,7 @@ class Pipe:
         self._asked = asyncio.Event()
         self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._renewed = asyncio.Event()
         self._closed = False
 
     @property
@@ -101,6 +102,10 @@ class Pipe:
             self._task = loop.create_task(self._run(), name="orbit-store-pipe")
         return request
 
+    def renew(self) -> None:
+        """Leave the server that the connection leads to: what is asked from now on goes over another one."""
+        self._renewed.set()
+
     async def close(self) -> None:
         """Close the connection; what is under way is answered as if the connection had broken."""
         self._closed = True
@@ -125,6 +130,7 @@ class Pipe:
                     self._connections += 1
                     if self._connections > 1:
                         self._on_again()
+                    self._renewed.clear()
                     await self._serve(connection)
         finally:
             self._closed = True
@@ -132,7 +138,8 @@ class Pipe:
 
     async def _serve(self, connection: AbstractConnection) -> None:
         """Until the connection breaks. What was sent and not answered by then has an unknown outcome."""
-        jobs = [asyncio.ensure_future(job) for job in (self._write(connection), self._read(connection), self._watch())]
+        work = (self._write(connection), self._read(connection), self._watch(), self._renewed.wait())
+        jobs: list[asyncio.Future[Any]] = [asyncio.ensure_future(job) for job in work]
         cause: BaseException | None = None
         try:
             done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
@@ -152,6 +159,8 @@ class Pipe:
         loop = asyncio.get_running_loop()
         while True:
             await self._asked.wait()
+            if self._renewed.is_set():
+                return
             while len(self._sent) >= MAX_SENT:
                 self._room.clear()
                 await self._room.wait()

@@ -128,6 +128,8 @@ class Store(
 
     def probe_partitions(self) -> tuple[int, ...]:
         """Partitions that stand for all nodes of Redis, one for each as far as is known now."""
+        if not self._link.topology.sharded:
+            return (0,)
         found: dict[object, int] = {}
         for partition in range(self.partitions):
             found.setdefault(self._link.topology.known(self._keys.partition(partition)), partition)

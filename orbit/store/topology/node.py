@@ -7,7 +7,7 @@ acknowledgements wait, what is acknowledged goes over a third, which the waits h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from orbit.store.address import Connect
 from orbit.store.durability import Durability
@@ -51,8 +51,15 @@ class Node:
     @property
     def idle(self) -> bool:
         """Nothing that it was asked is unanswered."""
-        pipes = (self.writing, self.reading, self._acknowledging)
-        return all(pipe is None or pipe.idle for pipe in pipes)
+        return all(pipe.idle for pipe in self._pipes())
+
+    def renew(self) -> None:
+        """Break the connections: another server may be there by now."""
+        for pipe in self._pipes():
+            pipe.renew()
+
+    def _pipes(self) -> Iterable[Pipe]:
+        return (one for one in (self.writing, self.reading, self._acknowledging) if one is not None)
 
     async def close(self) -> None:
         await asyncio.gather(self.writing.close(), self.reading.close())

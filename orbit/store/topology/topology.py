@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from orbit.store.address import Connect
 from orbit.store.durability import MEMORY, Durability
-from orbit.store.outcome import refusal
+from orbit.store.outcome import code_of, refusal
 from orbit.store.topology.node import Node
 from orbit.store.topology.patience import Patience
 
@@ -106,6 +106,11 @@ class Single(Topology):
 
     async def nodes(self) -> tuple[Node, ...]:
         return (self._node,)
+
+    async def again(self, error: Exception, node: Node, key: str | None, patience: Patience) -> tuple[Node, bool]:
+        if code_of(error) == "READONLY":
+            node.renew()  # its name may lead to the primary of now: this server was it once
+        return await super().again(error, node, key, patience)
 
     def suspect(self, node: Node) -> None:
         """It comes back at the same place, or not at all."""
