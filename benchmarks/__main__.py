@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from benchmarks import crowd, jobs, path, recovery, sleeping, stalled, stream
+from benchmarks import crowd, durability, jobs, path, recovery, sleeping, stalled, stream
 
 MEASUREMENTS: dict[str, tuple[str, Callable[[bool], Coroutine[Any, Any, None]]]] = {
     "path": ("from a start to a client; commits per second; what idleness costs", path.measure),
     "jobs": ("no-op transactions per second of one worker process, beside taskiq, streaq and saq", jobs.measure),
+    "durability": ("what each durability costs: commits per second, the wait for a receipt", durability.measure),
     "sleeping": ("100,000 transactions asleep, and all of them woken at once", sleeping.measure),
     "crowd": ("200 clients that come at once and read a log from its start", crowd.measure),
     "stalled": ("1,000 clients that stop reading, beside others that don't", stalled.measure),
