@@ -37,6 +37,8 @@ log = logging.getLogger("orbit.edge.websocket")
 log.setLevel(logging.INFO)  # below that the WebSocket layer writes down what it reads: tokens, sessions
 
 OUT_BYTES = 256 * 1024
+WATER_BYTES = 16 * 1024
+"""What the transport keeps for a client beyond what the system takes, before it gets nothing more."""
 TURNS = 4
 CLOSE_S = 5.0
 BAD_MESSAGE = 4400
@@ -89,6 +91,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(WATER_BYTES)
         self._peers.add(self)
 
     def data_received(self, data: bytes) -> None:

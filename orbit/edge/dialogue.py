@@ -182,6 +182,8 @@ class Dialogue:
             self._over_rate += 1
             if self._over_rate == BROKEN_RATES:
                 self._line.close(RATE_BROKEN, "the rate limit was broken again and again")
+        except Overloaded as error:  # Redis is full: it is certain that nothing was stored
+            self._reject(message.tx, message.mid, error.code, error.message, error.retry_after_ms)
         except Unavailable:
             self._reject(message.tx, message.mid, "unavailable", "Redis can't be reached now", RETRY_AFTER_MS)
 

@@ -42,6 +42,9 @@ class Wire(asyncio.Transport):
     def write(self, data: Any) -> None:
         self.writes.append(bytes(data))
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.most = high
+
     def can_write_eof(self) -> bool:
         return True
 
