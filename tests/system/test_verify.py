@@ -46,14 +46,15 @@ async def test_a_deployment_in_a_shared_redis_is_broken_judged_and_removed(stage
 
 
 async def test_a_planted_bug_is_found_and_shown(stage: Stage, seed: int) -> None:
-    """An edge that drops an update now and then, and no other fault but one that harms nobody."""
+    """An edge drops an update now and then. It shows by count, also where a failover may lose what it likes."""
     process = await stage.orbit(
-        "verify", "--for", "2s", "--faults", "latency", "--clients", "6", "--seed", str(seed), "--json", "-",
+        "verify", "--for", "3s", "--faults", "failover", "--clients", "6", "--seed", str(seed), "--json", "-",
         env={"PYTHONPATH": str(PLANTED)},
     )  # fmt: skip
     assert await ended(process) == 1, process.tail(200)
     verdict = json.loads("\n".join(process.out))
     assert not verdict["ok"]
+    assert verdict["faults"][0]["injected"] == 1
     shown = next(one for one in verdict["violations"] if "a gap by the State's own count" in one["what"])
     assert shown["client"].startswith("client ")
     assert is_minimal(shown["trace"], shown), shown
