@@ -41,6 +41,10 @@ balancers: $(VENV)/.with-test ## The fleet behind nginx and HAProxy, with the fi
 browser: $(VENV)/.with-test ## The example's page in Debian's Chromium
 	$(PYTEST) tests -m browser
 
+.PHONY: pauses
+pauses: $(VENV)/.with-test ## A worker stopped past its lease and woken, a hundred times
+	ORBIT_TEST_PAUSES=100 $(PYTEST) tests/system/test_paused.py -s
+
 .PHONY: npm
 npm: $(VENV)/.with-test tests/npm/node_modules ## Clients of npm that aren't ours, in Node
 	$(PYTEST) tests -m npm

@@ -161,8 +161,9 @@ class Slots:
         for lease in found.lost:
             actor = self._actors.get(lease.tx)
             if actor is not None and actor.lease is lease:
-                self._around.metrics.lost.inc()
-                actor.log.warning("lease lost")
+                if actor.leaving is not Leaving.LAPSED:
+                    self._around.metrics.lost.inc()
+                    actor.log.warning("lease lost")
                 actor.note_lost()
         gone = {*found.lost, *found.lapsed}
         for lent in self._lent.values():

@@ -28,7 +28,7 @@ class Pulse:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._last_s = now_s()
+        self._last_s = self._looked_s = now_s()
         self._reported_s: float | None = None
         self._next: asyncio.TimerHandle | None = None
 
@@ -59,8 +59,11 @@ class Pulse:
 
     def watch(self) -> float:
         """For how long there was no sign of life. Whoever blocks the loop is named, once."""
-        last_s = self._last_s
-        silent_s = now_s() - last_s
+        last_s, now = self._last_s, now_s()
+        looked_s, self._looked_s = self._looked_s, now
+        silent_s = now - last_s
+        if now - looked_s > self._limit_s:
+            return silent_s  # this thread stood still, too: where the loop stands now says nothing
         if silent_s > self._limit_s and self._reported_s != last_s:
             self._reported_s = last_s
             self._report(silent_s)

@@ -44,6 +44,12 @@ def actor() -> Actor:
     return made
 
 
+def watched(pulse: Pulse, now: list[float]) -> float:
+    """A look, a second after the one before."""
+    now[0] += 1.0
+    return pulse.watch()
+
+
 def in_a_thread(work: Callable[[], object]) -> None:
     """Do it there, this thread waiting: as one that blocks its loop."""
     thread = threading.Thread(target=work)
@@ -53,15 +59,11 @@ def in_a_thread(work: Callable[[], object]) -> None:
 
 async def test_who_blocks_the_loop_is_named_once(now: list[float], said: list[Any]) -> None:
     metrics = Metrics()
-    pulse = Pulse(0.5, metrics)
+    pulse = Pulse(0.4, metrics)
     pulse.start()
 
     def look() -> None:
-        pulse.watch()
-        now[0] += 5.0
-        assert pulse.watch() == 5.0
-        now[0] += 1.0
-        assert pulse.watch() == 6.0
+        assert [watched(pulse, now) for _ in range(6)] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
     async def run() -> None:
         in_a_thread(look)
@@ -69,7 +71,7 @@ async def test_who_blocks_the_loop_is_named_once(now: list[float], said: list[An
     blocker = actor()
     await call(blocker, Frame(blocker, Kind.RUN, "run", run_scope(0)), run)
     (line,) = said
-    assert (line["event"], line["seconds"]) == ("the event loop is blocked", 5.0)
+    assert (line["event"], line["seconds"]) == ("the event loop is blocked", 2.0)
     assert (line["state"], line["tx"], line["hook"]) == ("Blocker", "tx-of-the-blocker", "run")
     path, number = line["where"].rsplit(":", 1)
     lines, first = inspect.getsourcelines(in_a_thread)
@@ -86,8 +88,7 @@ async def test_the_next_blockage_is_another_one(now: list[float], said: list[Any
     pulse = Pulse(0.001, metrics)
     pulse.start()
     for _ in range(2):
-        now[0] += 3.0
-        in_a_thread(pulse.watch)
+        in_a_thread(lambda: [watched(pulse, now) for _ in range(3)])
         await until_beaten(pulse, now)
     assert [line["event"] for line in said] == ["the event loop is blocked"] * 2
     assert (metrics.blocked._value.get(), metrics.blocked_s._value.get()) == (2, 6.0)
@@ -99,6 +100,7 @@ async def test_a_process_that_stood_still_says_so_when_it_wakes(now: list[float]
     pulse = Pulse(0.001, metrics)
     pulse.start()
     now[0] += 30.0
+    in_a_thread(pulse.watch)  # it wakes first, and finds the loop where it always waits
     await until_beaten(pulse, now)
     (line,) = said
     assert (line["event"].startswith("the whole process stood still"), line["seconds"]) == (True, 30.0)
