@@ -18,6 +18,7 @@ from orbit import Connection
 from orbit.store import types as t
 from orbit.store.embedded import EmbeddedServer
 from orbit.store.store import Store
+from orbit.store.subscriber import Subscriber
 from orbit.verify.proxy import Proxy
 from orbit.worker.config import WorkerConfig
 from orbit.worker.discover import spec_of
@@ -380,3 +381,17 @@ async def test_what_can_not_even_begin_in_a_process_of_its_own_fails_in_the_end(
     found = await until(house.store, tx, status("failed"))
     assert found.crashes == 8
     assert await house.end(tx) == ("failed", ("Crashed", "its workers were lost 8 times"))
+
+
+async def test_a_worker_to_which_redis_delivers_nothing_says_so_and_finds_its_work_all_the_same(
+    house: House, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await fleet.worker(Numbers, health_port=0)
+    monkeypatch.setattr(worker, "_on_wake", lambda wake: None)
+    worker._subscriber._on_wake = None
+    monkeypatch.setattr(Subscriber, "delivers", property(lambda _: False))
+    tx = await house.start(Numbers)
+    await until(house.store, tx, status("finished"))
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"{worker.health_url}/readyz")
+    assert (answer.status_code, answer.text) == (503, "Redis doesn't deliver\n")
