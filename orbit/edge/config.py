@@ -24,10 +24,10 @@ class Pulse:
     probe_s: float = 1.0
     """Between two probes that the edge publishes to itself; deaf after `deaf_s` without one."""
     deaf_s: float = 3.0
-    beat_s: float = 3.0
-    dead_s: float = 10.0
+    beat_s: float = 1.0
+    dead_s: float = 5.0
     """An edge that didn't beat for so long is dead: its sessions are detached by another."""
-    sweep_s: float = 5.0
+    sweep_s: float = 1.5
     recent_s: float = 2.0
     """Between two looks at what was committed lately, for what pub/sub lost."""
     over_s: float = 30.0

@@ -119,6 +119,7 @@ async def _leave_with_host(edge: Edge) -> None:
 def _send_away(edge: Edge) -> None:
     edge.drain()
     for connection in tuple(edge.connections.values()):
+        connection.go_away(0)
         connection.shutdown()
 
 

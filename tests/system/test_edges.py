@@ -99,6 +99,41 @@ async def test_sessions_of_a_killed_edge_are_gone_once_after_the_grace(
     assert took >= 2
 
 
+async def test_an_edge_that_was_paused_past_its_death_takes_its_places_again(
+    stage: Stage, measured: Callable[[str], None]
+) -> None:
+    """Its clients never noticed; their sessions were told as gone. They are told as connected again, and may send."""
+    redis = (await stage.embedded()).url
+    paused, edge = await stage.edge(redis, "--grace-s", "0.2"), await stage.edge(redis, "--grace-s", "0.2")
+    await stage.worker(APP, redis, "--grace-s", "0.2")
+    loop = asyncio.get_running_loop()
+    async with (
+        WireClient([edge.url], name="watcher") as watcher,
+        WireClient([paused.url], name="on the paused edge") as there,
+        asyncio.timeout(60),
+    ):
+        seen = watcher.follow(await stage.start(edge.url, "Watchful"))
+        follower = there.follow(seen.tx)
+        await seen.until(lambda f: len(told(f, "came")) == 2)
+        paused.signal(signal.SIGSTOP)
+        begun = loop.time()
+        await seen.until(lambda f: told(f, "gone"))
+        took = loop.time() - begun
+        follower.send("mark")
+        paused.signal(signal.SIGCONT)
+        await seen.until(lambda f: len(told(f, "came")) == 3 and "marked" in f.updates)
+        await follower.until(lambda f: "marked" in f.updates)
+        follower.send("finish")
+        for one in (seen, follower):
+            await one.until(lambda f: f.end is not None)
+        assert len(told(seen, "gone")) == 1
+        came = [n for n, data in enumerate(seen.updates) if isinstance(data, dict) and "came" in data]
+        assert seen.updates.index("marked") > came[2], "a State is told of a session before its next message"
+        assert there.closes == [], "it kept its connection"
+        await judge(edge.url, seen, follower)
+    measured(f"told as gone {took:.1f} s after its edge was stopped (grace 0.2 s)")
+
+
 async def test_a_private_update_reaches_its_session_alone_also_in_a_resume(stage: Stage) -> None:
     redis = (await stage.embedded()).url
     edges = [(await stage.edge(redis)).url for _ in range(2)]

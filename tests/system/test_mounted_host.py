@@ -10,6 +10,7 @@ import sys
 import pytest
 from websockets.asyncio.client import connect
 
+from orbit.verify.link import Link
 from tests.support.processes import Process, Stage
 from tests.system.conftest import STATES
 
@@ -44,6 +45,7 @@ async def test_nothing_that_is_open_keeps_the_host_from_stopping(stage: Stage) -
     plain_url, events_url = "ws" + one.removeprefix("http") + "/ws", f"{one}/events"
     other = await stage.start(edge, "Room")
     waiting = asyncio.create_task(stage.http.get(f"{edge}/v1/transactions/{other}/result?wait_s=300"))
+    link = await Link.open(edge)
     async with connect(plain_url) as plain, stage.http.stream("GET", events_url) as stream:
         lines = stream.aiter_lines()
         while await anext(lines) != "event: attached":
@@ -52,11 +54,13 @@ async def test_nothing_that_is_open_keeps_the_host_from_stopping(stage: Stage) -
             pass
         host.signal(signal.SIGTERM)
         async with asyncio.timeout(10):
+            assert (await link.expect("goaway"))["reconnect_after_ms"] == 0
             assert "event: end" not in [line async for line in lines]
             await plain.wait_closed()
+            await link.ws.wait_closed()
             assert (await waiting).status_code == 202
             await host.wait()
-    assert plain.close_code == 1012
+    assert (plain.close_code, link.ws.close_code) == (1012, 1012)
     assert "Traceback" not in host.tail(200)
 
 

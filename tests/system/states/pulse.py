@@ -59,3 +59,20 @@ class Stuck(State, stays_open=True):
         if data == "stick":
             threading.Event().wait()
         self.transaction.sync.send_update({"did": data, "pid": os.getpid()})
+
+
+class Counting(Pulse, stays_open=True, keep_updates=200_000):
+    """A pulse that counts who comes and goes; its result is how often it was told."""
+
+    came: int = 0
+    gone: int = 0
+
+    async def on_new_connection(self, connection: Connection) -> None:
+        self.came += 1
+
+    async def on_disconnect(self, connection: Connection) -> None:
+        self.gone += 1
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        if data == "finish":
+            await self.transaction.finish(result=[self.came, self.gone])
