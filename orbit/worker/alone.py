@@ -47,7 +47,7 @@ async def run_alone(text: str, stop: asyncio.Event) -> None:
         over = asyncio.Event()
         soon = replace(settings, timeout_s=timeout_s(config.lease_s))
         renewer = Renewer(
-            lambda: Store.open(config.redis, soon, wait=True), loan.worker, config.lease_s, metrics,
+            lambda: Store.open(config.redis, soon, wait=True, keep=False), loan.worker, config.lease_s, metrics,
             lambda found: slots.renewed(found), lambda error: over.set(),
         )  # fmt: skip
         slots = Slots(around, states, 1, renewer, over.set)

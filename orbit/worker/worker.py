@@ -186,9 +186,9 @@ class Worker:
             self._died.set_exception(WorkerError(f"a part of the worker died: {type(error).__name__}: {error}"))
 
     async def _open_again(self) -> Store:
-        """The renewing thread's own connection."""
+        """The renewing thread's own connection. A renewal acknowledges nothing, so it waits for no replica."""
         settings = replace(self._config.store_settings(), timeout_s=timeout_s(self._config.lease_s))
-        return await Store.open(self._config.redis, settings, wait=True)
+        return await Store.open(self._config.redis, settings, wait=True, keep=False)
 
     def _unready(self) -> str | None:
         if self._draining:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from orbit import State
 from orbit.errors import OutcomeUnknown, Unavailable
 from orbit.protocol.cursors import START
 from orbit.protocol.entries import LogPage, UpdateEntry
@@ -24,14 +25,19 @@ from orbit.store import types as t
 from orbit.store.durability import MEMORY, Durability
 from orbit.store.embedded import EmbeddedServer
 from orbit.store.embedded.group import follows, until
+from orbit.store.starts import by_class, draw_id
 from orbit.store.store import Store
 from orbit.store.types import StoreSettings
+from orbit.verify.link import Link
 from orbit.verify.proxy import Proxy
+from tests.integration.edge_bench import RunningEdge, updates
+from tests.integration.fleet import Fleet
 
 pytestmark = pytest.mark.timeout(60)
 REPLICATED = Durability("replicated", 1)
 QUICK = {"appendonly": "no", "repl-diskless-sync-delay": "0", "repl-timeout": "3600"}
 SESSIONS = 6
+ANN = "ann-" + "a" * 16
 SPEC = t.Spec("default", "Demo", 1)
 
 
@@ -235,3 +241,62 @@ async def test_nothing_that_was_synced_is_lost_with_a_killed_server(seed: int) -
             await told.until(lambda: told.count >= at + 20 or bool(told.lost))
         assert await load.missing() == []
         await load.store.close()
+
+
+class Echo(State, stays_open=True, name="KeptEcho"):
+    """Says what it heard, and once more when that is kept."""
+
+    kept: int = 0
+
+    async def run(self) -> None:
+        await self.transaction.send_update("before the wait")
+        self.kept += 1
+        await self.transaction.send_update("after it")
+        await self.transaction.wait_message("more")
+        await self.transaction.restart()
+
+
+async def test_a_client_sees_at_once_and_is_told_later(servers: Servers) -> None:
+    """While the replica is cut off an update is seen, but the verb that sent it doesn't return, and a message has no
+    receipt. Once the replica is there again all goes on, and nothing was done twice."""
+    namespace = f"test-{secrets.token_hex(4)}"
+    settings = StoreSettings(namespace=namespace, partitions=4, durability=REPLICATED, timeout_s=1.0)
+    store = await Store.open(servers.front.url, settings)
+    fleet, edge = Fleet(servers.front.url, store), await RunningEdge(servers.front.url, namespace).start()
+    try:
+        await fleet.worker(Echo)
+        tx, link = draw_id(), await edge.link()
+        await store.start(by_class(Echo, {}, tx))
+        assert (await attached(link, tx))["last_mid"] == 0
+        assert await updates(link, 2) == ["before the wait", "after it"]
+        servers.between.hold()
+        await link.send({"type": "send", "tx": tx, "mid": 1, "data": "more"})
+        told = [await link.expect("update", "error", "receipt") for _ in range(2)]
+        assert sorted(one["type"] for one in told) == ["error", "update"]
+        for one in told:
+            assert one.get("data", "before the wait") == "before the wait"
+            assert (one.get("code"), one.get("mid")) in ((None, None), ("unavailable", 1))
+        await link.send({"type": "attach", "tx": tx, "session": ANN, "after": "$"})
+        assert (await link.expect("attached", "error"))["type"] == "error", "its last mid would be an acknowledgement"
+        servers.between.release()
+        while (answer := await attached(link, tx, after="$"))["type"] == "error":
+            pass
+        assert answer["last_mid"] == 1
+        await link.send({"type": "send", "tx": tx, "mid": 1, "data": "more"})
+        assert await link.expect("receipt", "error") == {"type": "receipt", "tx": tx, "mid": 1, "duplicate": True}
+        seen: list[Any] = []
+        while len(seen) < 4:
+            page = await store.read_log(tx, START, 100)
+            assert isinstance(page, LogPage)
+            seen = [unpack(entry.data) for entry in page.entries if isinstance(entry, UpdateEntry)]
+        assert seen == ["before the wait", "after it"] * 2
+    finally:
+        servers.between.release()
+        await edge.close()
+        await fleet.close()
+        await store.close()
+
+
+async def attached(link: Link, tx: TxId, after: str = "0") -> dict[str, Any]:
+    await link.send({"type": "attach", "tx": tx, "session": ANN, "after": after})
+    return await link.expect("attached", "error", tx=tx)
