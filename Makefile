@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 # Marks of the tests that need more than Python; each has a target of its own.
-ELSEWHERE := debian or balancer or browser or npm
+ELSEWHERE := debian or balancer or browser or npm or spin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -48,6 +48,10 @@ pauses: $(VENV)/.with-test ## A worker stopped past its lease and woken, a hundr
 .PHONY: npm
 npm: $(VENV)/.with-test tests/npm/node_modules ## Clients of npm that aren't ours, in Node
 	$(PYTEST) tests -m npm
+
+.PHONY: model
+model: $(VENV)/.with-test ## The models of docs/model/, searched by Debian's spin
+	$(PYTEST) tests -m spin -n auto
 
 .PHONY: debian
 debian: $(VENV)/.with-test ## The store, the workers and the edges against the Redis at ORBIT_TEST_REDIS_URL
