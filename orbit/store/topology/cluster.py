@@ -89,6 +89,7 @@ class Cluster(Topology):
         if self._slots.move(said.slot, self._whole(said.server, node)):
             self._look_at_ease()
             self._tell()
+            self.on_again()
         return True
 
     def suspect(self, node: Node) -> None:
@@ -149,14 +150,13 @@ class Cluster(Topology):
         """What the first node says that takes the cluster for whole. The others may not know yet what changed."""
         known = list(self._slots.servers)
         random.shuffle(known)
-        met: OrbitError | None = None
+        met: OrbitError | None = None  # what is wrong for good says more than that another node is away
         for server in dict.fromkeys((*known, *self._address.hosts)):
             try:
                 return await self._ask(server)
-            except StoreUnusable as error:
-                met = met or error
             except OrbitError as error:
-                met = error if met is None or isinstance(met, StoreUnusable) else met
+                if met is None or isinstance(error, StoreUnusable):
+                    met = error
         assert met is not None
         raise met
 

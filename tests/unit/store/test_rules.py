@@ -14,7 +14,7 @@ from orbit.store.embedded import EmbeddedCluster, EmbeddedServer
 from orbit.store.script import PROBE
 from orbit.store.store import Store
 from orbit.store.types import StoreSettings
-from tests.support.acl import PASSWORD, allowed, orbit_rules
+from tests.support.acl import FILE, PASSWORD, allowed, orbit_rules
 
 CLUSTER = {"cluster|slots", "cluster|info", "asking"}
 DURABLE = {"wait": Durability("replicated", 1), "waitaof": Durability("fsync")}
@@ -44,6 +44,12 @@ def test_it_allows_what_the_scripts_use_and_the_probe_tries_all_of_that() -> Non
     used = {name for text in texts for name in _CALL.findall(text)}
     assert used == set(_CALL.findall(PROBE.source))
     assert {name.lower() for name in used} < set(allowed())
+
+
+def test_the_page_lists_the_same() -> None:
+    page = (FILE.parents[2] / "docs" / "redis.md").read_text("utf-8")
+    (block,) = re.findall(r"```text\n(evalsha .*?)```", page, re.DOTALL)
+    assert sorted(block.split()) == sorted(allowed())
 
 
 async def test_it_is_enough(server: EmbeddedServer, settings: StoreSettings) -> None:

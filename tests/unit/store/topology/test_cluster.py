@@ -53,8 +53,9 @@ async def test_a_server_that_isn_t_part_of_one(server: EmbeddedServer, settings:
 
 
 async def test_a_wrong_password(cluster: EmbeddedCluster, settings: StoreSettings) -> None:
+    url = f"redis+cluster://user:wrong-password@127.0.0.1:{free_port()},127.0.0.1:{cluster.servers[0].port}"
     with pytest.raises(StoreUnusable) as caught:
-        await Store.open(cluster.url.replace("://", "://user:wrong-password@"), settings)
+        await Store.open(url, settings)
     assert "wrong-password" not in str(caught.value)
 
 
