@@ -53,6 +53,21 @@ async def test_as_many_as_may_and_then_one_after_another(house: House) -> None:
     assert await house.due_members(a) == {}
 
 
+async def test_a_permit_that_redis_lost_is_held_again_as_soon_as_there_is_room(house: House) -> None:
+    """Its holder goes on and asks again. Where another got it meanwhile, two run until one is over; no third."""
+    a, b, c = ids(3)
+    before = await house.keyspace()
+    assert (await ask(house, ONE, a)).held
+    await house.rewind(before)
+    assert (await ask(house, ONE, a)).held, "nobody asked meanwhile"
+    await house.rewind(before)
+    assert (await ask(house, ONE, b)).held
+    await ordered(house, ONE, a, c)
+    assert await house.store.unpermit("Encode", b) == (a,)
+    assert (await ask(house, ONE, a)).held
+    assert not (await ask(house, ONE, c)).held
+
+
 async def test_who_leaves_the_queue_is_passed_over(house: House) -> None:
     a, b, c = ids(3)
     await ask(house, ONE, a)

@@ -444,6 +444,20 @@ async def test_only_those_that_saw_what_was_lost_are_reset(bench: Bench) -> None
     assert await slow.updates(1) == ["after"]
 
 
+async def test_who_was_told_nothing_of_what_was_lost_is_not_reset(bench: Bench) -> None:
+    """What is lost was for another session, and this one's cursor hadn't been moved past it yet."""
+    bench.hub.pulse = replace(QUICK, advance_s=60.0)
+    client, other = await bench.follow(), await bench.follow(session=OTHER)
+    bench.hear(bench.store.update("for all"))
+    bench.hear(bench.store.update("for the other", OTHER))
+    assert await client.updates(1) == ["for all"]
+    assert await other.updates(2) == ["for all", "for the other"]
+    bench.store.rewind(1)
+    bench.hear(bench.store.update("after"))
+    assert await client.updates(1) == ["after"]
+    assert [message["type"] for message in await other.until(3)] == ["reset", "update", "update"]
+
+
 async def test_a_reset_for_a_session_that_is_attached_no_more_is_not_told(bench: Bench) -> None:
     client = await bench.follow(last_mid=None)
     bench.hear(bench.store.update(0))
