@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 from orbit.protocol.ids import TxId
@@ -71,7 +73,7 @@ async def test_a_running_one_is_told(house: House) -> None:
     await house.commit(grant, timers=((TICK, 0),))
     heard = await Heard.of(house)
     await house.due(grant.tx)
-    assert await heard.since() == [t.OwnerNudge(grant.tx, "timer")]
+    assert t.OwnerNudge(grant.tx, "timer") in await heard.since()
     await heard.close()
     assert members(await inbox(house, grant.tx)) == [TICK]
 
@@ -144,3 +146,23 @@ async def test_a_delayed_start_is_not_begun_by_a_message(house: House) -> None:
     tx = await house.begin(delay_s=60)
     await house.send(tx, 1)
     assert not await house.is_ready(tx)
+
+
+async def test_all_that_wake_at_once_are_announced_once(house: House) -> None:
+    """One announcement makes a worker look: a thousand more, of a thousand sleepers, would only cost."""
+    first = await sleeping(house, ("s/key", 60_000))
+    partition = house.store.partition_of(first.tx)
+    same = (TxId(f"{first.tx[:16]}{n}") for n in count())
+    tx = next(tx for tx in same if house.store.partition_of(tx) == partition)
+    second = await house.run(tx=tx)
+    await house.commit(second, timers=(("s/key", 60_000),))
+    await house.store.release(tx, second.epoch, 1, None, idle=True)
+    for one in (first.tx, tx):
+        await house.pass_due(one, "t")
+    heard = await Heard.of(house)
+    await house.due(tx)
+    told = [wake for wake in await heard.since() if isinstance(wake, t.ReadyWake)]
+    assert told == [t.ReadyWake(partition, first.spec)]
+    await heard.close()
+    assert await house.is_ready(first.tx)
+    assert await house.is_ready(tx)

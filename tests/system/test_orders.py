@@ -69,9 +69,9 @@ class Shop:
     async def _buy(self, broker: Broker, client: Client, stop: asyncio.Event) -> None:
         while not stop.is_set():
             tx = await broker.start("Order")
-            shipping = asyncio.create_task(self._ship(broker, tx))
-            await self._follow(client, tx)
-            await shipping
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ship(broker, tx))
+                group.create_task(self._follow(client, tx))
 
     async def _ship(self, broker: Broker, tx: str) -> None:
         await asyncio.sleep(self.rng.uniform(0.0, 1.5))

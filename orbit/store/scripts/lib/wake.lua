@@ -1,6 +1,6 @@
 -- What makes workers look. Needs clock.
 -- `due_at`: enters a member into the partition's due set and says so where that is earlier than all others.
--- `make_ready`: into the ready set of its queue, State and version; announced once.
+-- `make_ready`: into the ready set of its queue, State and version; announced, once in each script for each of these sets.
 -- `rouse`: something waits: tells the owner of a running one, makes ready what is idle or waits for a limit, leaves what
 -- is ready or delayed. `m` holds the fields that ROUSED names.
 -- Suffixes of the partition's key: `:due`, `:ready:<queue>:<state>:<version>`, `:wake`, `:w:<owner>`.
@@ -22,9 +22,11 @@ local function ready_key(part, queue, state, version)
 end
 
 -- The lower the score, the more urgent: 10^13 ms are three centuries, so a priority beats any age.
+local told_ready = {}
 local function make_ready(part, id, m)
-  local score = int(now - tonumber(m.priority) * 1e13)
-  if redis.call('ZADD', ready_key(part, m.queue, m.state, m.version), 'NX', score, id) == 1 then
+  local key, score = ready_key(part, m.queue, m.state, m.version), int(now - tonumber(m.priority) * 1e13)
+  if redis.call('ZADD', key, 'NX', score, id) == 1 and not told_ready[key] then
+    told_ready[key] = true
     redis.call('SPUBLISH', part .. ':wake', 'ready ' .. m.queue .. ' ' .. m.state .. ' ' .. m.version) -- branch: announced
   end
 end
