@@ -26,14 +26,14 @@ from tests.system.states.orders import LINES
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 SECONDS = float(os.environ.get("ORBIT_ORDERS_S", "8"))
-WORKERS, AT_ONCE = 2, 40
+WORKERS, AT_ONCE = 3, 40
 LEASE_S = "2"
 ACTS = (*(f"reserve{line}" for line in range(LINES)), "pay", "bring")
 SETTLE_S = 120.0
 
 
 class Shop:
-    """Orders that come in, two workers, and somebody who kills one of them again and again."""
+    """Orders that come in, some workers, and somebody who kills one of them again and again."""
 
     def __init__(self, stage: Stage, redis: str, edge: str, ledger: Path, rng: random.Random) -> None:
         self.stage, self.redis, self.edge, self.ledger, self.rng = stage, redis, edge, ledger, rng
@@ -61,10 +61,13 @@ class Shop:
                 await asyncio.wait(customers)
 
     async def _kill(self, stop: asyncio.Event) -> None:
-        while not await set_within(stop, self.rng.uniform(0.2, 2.0)):
-            await self._workers.pop(self.rng.randrange(len(self._workers))).kill()
-            self.kills += 1
-            await self.add_worker()
+        """Kill one worker after another, and have others started in their place meanwhile."""
+        async with asyncio.TaskGroup() as starting:
+            while not await set_within(stop, self.rng.uniform(0.2, 2.0)):
+                if self._workers:
+                    await self._workers.pop(self.rng.randrange(len(self._workers))).kill()
+                    self.kills += 1
+                    starting.create_task(self.add_worker())
 
     async def _buy(self, broker: Broker, client: Client, stop: asyncio.Event) -> None:
         while not stop.is_set():
