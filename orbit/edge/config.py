@@ -45,6 +45,8 @@ class Pulse:
     """A client that said nothing for so long, not even to pings, is gone."""
     patience_s: float = 30.0
     """For so long may what a client in plain mode said wait to be stored; then it is sent away."""
+    keys_s: float = 2.0
+    """Between two looks whether a key was taken out of the file."""
     head_s: float = 10.0
     """For so long may a connection take to say what it wants."""
     stall_s: float = 300.0

@@ -162,6 +162,13 @@ class Edge:
             case t.Missing():
                 raise NotFound("no such transaction")
 
+    async def look_at_keys(self) -> None:
+        """What tokens allowed ends with their key, when that is taken out of the file."""
+        if self.access.keys_changed():
+            for attachment in self.attachments():
+                if attachment.expiry is not None and not self.access.stands(attachment.rights):
+                    attachment.expiry.now()
+
     # ---- between edges
 
     async def replace(self, tx: TxId, session: PublicName, place: t.Place) -> None:

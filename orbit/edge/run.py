@@ -108,6 +108,7 @@ async def at_work(edge: Edge) -> AsyncIterator[list[asyncio.Task[None]]]:
             "recent": edge.recent.run(),
             "leaving": edge.leaving.run(),
             "lag": edge.admission.watch(),
+            "keys": every(pulse.keys_s, edge.look_at_keys),
             "keepalive": every(KEEPALIVE_S, lambda: _tick(edge)),
         }.items()
     ]

@@ -18,8 +18,9 @@ from orbit.store.store import Store
 from orbit.verify.link import Link
 
 QUICK = Pulse(
-    probe_s=0.05, deaf_s=0.5, beat_s=0.2, dead_s=2.0, sweep_s=0.2, recent_s=0.1, over_s=0.1, linger_s=0.05, retry_s=0.05
-)
+    probe_s=0.05, deaf_s=0.5, beat_s=0.2, dead_s=2.0, sweep_s=0.2, recent_s=0.1, over_s=0.1, linger_s=0.05,
+    retry_s=0.05, keys_s=0.1,
+)  # fmt: skip
 SCHEMA = '{"type":"object","properties":{"n":{"type":"integer"}},"additionalProperties":false}'
 
 

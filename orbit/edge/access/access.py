@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from orbit.edge.access.keyfile import KeyFile
@@ -22,6 +23,7 @@ LONGEST_S = 3600.0
 """A wait for an expiry looks at the clock again after so long: clocks are set, machines sleep."""
 FOR_EVER_S = 10 * 365 * 86_400.0
 EXPIRED = "the token has expired"
+WITHDRAWN = "the token's key isn't in force any more"
 
 
 class Access:
@@ -37,6 +39,7 @@ class Access:
         self, keys: KeyFile | None = None, audience: str | None = None, clock: Callable[[], float] = time.time
     ) -> None:
         self._file = keys
+        self._seen = None if keys is None else keys.keys()
         self._audience = audience
         self._clock = clock
 
@@ -57,7 +60,8 @@ class Access:
             return OPEN
         if token is None:
             raise Unauthorized("a token is needed")
-        return read_rights(self._file.keys().verify(token), self._clock(), self._audience)
+        claims, key = self._file.keys().verify(token)
+        return replace(read_rights(claims, self._clock(), self._audience), key=key)
 
     def of_header(self, authorization: str | None, query_token: str | None = None) -> Rights:
         """The rights of a request, by its `Authorization` header.
@@ -95,11 +99,22 @@ class Access:
             raise Unauthorized("a token is needed, in the attach or in the handshake's Authorization header")
         if rights.expired(self._clock()):
             raise Unauthorized(EXPIRED)
+        if not self.stands(rights):
+            raise Unauthorized(WITHDRAWN)
         if not rights.may(verb, tx):
             raise Forbidden(f"the token doesn't allow: {verb}" + ("" if tx is None else " this transaction"))
         return rights
 
     # ---- until when?
+
+    def stands(self, rights: Rights) -> bool:
+        """Whether the key that signed them is in force still."""
+        return self._file is None or rights.key is None or self._file.keys().holds(rights.key)
+
+    def keys_changed(self) -> bool:
+        """Whether the keys are others than at the last call."""
+        before, self._seen = self._seen, None if self._file is None else self._file.keys()
+        return self._seen is not before
 
     def left_s(self, rights: Rights) -> float:
         """How long `rights` hold still."""
@@ -129,6 +144,11 @@ class Expiry:
 
     def cancel(self) -> None:
         self._timer.cancel()
+
+    def now(self) -> None:
+        """They end before their time."""
+        self._timer.cancel()
+        self._then()
 
     def _look(self) -> None:
         left_s = self._left_s()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import logging
 import secrets
@@ -13,6 +14,7 @@ from typing import Any, Final
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm
 
 from orbit.errors import OrbitError, Unauthorized
@@ -34,12 +36,16 @@ class KeysUnusable(OrbitError):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key, used with its own algorithm alone. `secret`: None where it is a public key, which can't sign."""
+    """One key, used with its own algorithm alone.
+
+    `secret`: None where it is a public key, which can't sign. `mark`: tells it from all others, whatever its `kid`.
+    """
 
     alg: str
     kid: str | None
     verifier: Any = field(repr=False)
     secret: Any = field(repr=False)
+    mark: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,12 @@ class KeySet:
         """The first key that can sign."""
         return next((key for key in self.keys if key.secret is not None), None)
 
-    def verify(self, token: str) -> dict[str, Any]:
-        """The claims of `token`, if a key of this set signed it. They are not judged yet.
+    def holds(self, mark: str) -> bool:
+        """Whether the key with this mark is one of them."""
+        return any(key.mark == mark for key in self.keys)
+
+    def verify(self, token: str) -> tuple[dict[str, Any], str]:
+        """The claims of `token`, if a key of this set signed it, and that key's mark. They are not judged yet.
 
         Raises:
             Unauthorized: No key did.
@@ -70,7 +80,7 @@ class KeySet:
         except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             # Whatever is wrong with it, the bearer is told no more than that.
             raise Unauthorized("the token isn't valid") from None
-        return claims
+        return claims, key.mark
 
     def _chosen(self, header: dict[str, Any]) -> Key:
         """The key that the token says it was signed with."""
@@ -151,11 +161,16 @@ def _made(alg: str, kid: str | None, jwk: dict[str, Any]) -> Key:
         secret = HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(HMACAlgorithm.from_jwk(jwk))
         if len(secret) < SECRET_BYTES:
             raise _TooShort(f"too short: {len(secret)} bytes; it needs {SECRET_BYTES}")
-        return Key(alg, kid, secret, secret)
+        return Key(alg, kid, secret, secret, _mark(alg, secret))
     read: Any = OKPAlgorithm.from_jwk(jwk) if alg == "EdDSA" else ECAlgorithm.from_jwk(jwk)
-    if isinstance(read, Ed25519PrivateKey | EllipticCurvePrivateKey):
-        return Key(alg, kid, read.public_key(), read)
-    return Key(alg, kid, read, None)
+    private = read if isinstance(read, Ed25519PrivateKey | EllipticCurvePrivateKey) else None
+    public = read if private is None else private.public_key()
+    material = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return Key(alg, kid, public, private, _mark(alg, material))
+
+
+def _mark(alg: str, material: bytes) -> str:
+    return hashlib.sha256(alg.encode() + material).hexdigest()
 
 
 # ---- making

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final, Literal, get_args
 
@@ -25,12 +25,14 @@ class Rights:
         exp: Until when, in seconds since 1970; None: for ever.
         tx: The ids that it is about; None: all.
         can: The verbs. A word that this version doesn't know allows nothing.
+        key: The mark of the key that says so; None where none is needed.
     """
 
     sub: str | None
     exp: float | None
     tx: frozenset[str] | None
     can: frozenset[str]
+    key: str | None = field(default=None, repr=False, compare=False)
 
     def may(self, verb: Verb, tx: str | None = None) -> bool:
         """Whether `verb` is allowed, to the transaction `tx` where one is given."""

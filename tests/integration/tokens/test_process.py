@@ -13,7 +13,7 @@ import pytest
 from orbit.edge import EdgeConfig, run_edge
 from orbit.edge.access.keys import KeysUnusable, new_key, read_keys
 from orbit.store.store import Store
-from tests.integration.edge_bench import Hand, RunningEdge, attach
+from tests.integration.edge_bench import Hand, RunningEdge, attach, updates
 from tests.integration.tokens.bench import (
     KEYS,
     by_http,
@@ -49,6 +49,27 @@ async def test_rotated_keys_are_taken_up(edge: RunningEdge, hand: Hand, keys: Pa
             pass
     assert await by_http(edge, hand.tx, sign(hand.tx, alg="HS256")) == "unauthorized"
     assert await by_http(edge, hand.tx, sign(hand.tx)) is None
+
+
+async def test_a_key_that_is_taken_out_takes_away_what_it_allowed(edge: RunningEdge, hand: Hand, keys: Path) -> None:
+    """As at an expiry: a fresh token goes on from the client's cursor. What another key allowed goes on."""
+    link, other = await knock(edge, sign(hand.tx)), await knock(edge, sign(hand.tx, alg="HS256"))
+    for one in (link, other):
+        assert (await attach(one, hand))["type"] == "attached"
+    await hand.update("before")
+    cursor = (await link.expect("update"))["cursor"]
+    new = keys.with_suffix(".new")
+    new.write_text(json.dumps({"keys": [KEYS["ES256"], KEYS["HS256"]]}))
+    new.rename(keys)
+    error = await link.expect("error", tx=hand.tx)
+    assert (error["code"], error.get("op")) == ("unauthorized", None)
+    refused = await attach(link, hand)
+    assert (refused["type"], refused["code"]) == ("error", "unauthorized"), "nor does the handshake's token"
+    await hand.update("after")
+    assert await updates(other, 2) == ["before", "after"]
+    assert (await attach(link, hand, after=cursor, token=sign(hand.tx, alg="ES256")))["type"] == "attached"
+    assert await updates(link, 1) == ["after"]
+
 
 
 async def test_no_token_is_logged(edge: RunningEdge, hand: Hand, caplog: pytest.LogCaptureFixture) -> None:

@@ -318,6 +318,28 @@ def test_keys_are_rotated(bench: Bench) -> None:
         bench.access.of_token(old)
 
 
+def test_what_a_key_allowed_ends_with_it(bench: Bench, alg: str) -> None:
+    rights, others = bench.access.of_token(token(KEYS[alg])), [key for key in KEYS.values() if key is not KEYS[alg]]
+    assert bench.access.stands(rights)
+    assert not bench.access.keys_changed()
+    bench.put(*others, STRANGERS[alg])
+    bench.ticks += LOOK_S
+    assert bench.access.keys_changed()
+    assert not bench.access.keys_changed()
+    assert not bench.access.stands(rights), "the kid is there, the key isn't"
+    with pytest.raises(Unauthorized, match="key"):
+        bench.access.demand(rights, "watch", TX)
+    bench.put(*KEYS.values())
+    bench.ticks += LOOK_S
+    assert bench.access.stands(rights)
+
+
+def test_where_no_tokens_are_in_force_nothing_is_withdrawn() -> None:
+    access = Access()
+    assert access.stands(OPEN)
+    assert not access.keys_changed()
+
+
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"keys": []}', '{"keys": [{"kty": "OKP", "crv": "Ed25519"}]}'])
 def test_a_file_that_breaks_leaves_the_old_keys(
     bench: Bench, text: str | None, caplog: pytest.LogCaptureFixture
