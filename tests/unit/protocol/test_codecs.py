@@ -307,3 +307,11 @@ def test_a_newer_edge_may_say_more(codec: Codec) -> None:
 def test_an_edge_that_talks_nonsense_is_a_protocol_error(codec: Codec, raw: object) -> None:
     with pytest.raises(ProtocolError):
         codec.decode_edge(frame(codec, raw))
+
+
+@BOTH
+def test_several_messages_in_one_frame(codec: Codec) -> None:
+    said = [Pong(1), Receipt(TX, 1), Error("internal", "why")]
+    for count in range(1, 4):
+        together = codec.together([codec.encode(message) for message in said[:count]])
+        assert codec.decode_edge(together, text=codec.text) == said[:count]
