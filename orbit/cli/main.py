@@ -16,6 +16,7 @@ from orbit.cli.failures import INTERRUPTED, tell
 
 app = typer.Typer(
     help="Long jobs that people watch: workers run States, edges show their updates, Redis stands between.",
+    epilog="Every option is an environment variable, too: --lease-s is ORBIT_LEASE_S. One on the line goes before it.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

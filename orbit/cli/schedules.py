@@ -54,7 +54,10 @@ def schedule(
     namespace: o.Namespace = "orbit",
     partitions: o.Partitions = None,
 ) -> None:
-    """Start a State again and again; another schedule of the same name goes."""
+    """Start a State again and again.
+
+    Another schedule of the same name goes.
+    """
     fields = json_object(input)
     _over_redis(
         Where(redis, None, namespace, partitions), lambda broker: broker.schedule(name, state, fields, cron=cron, tz=tz)

@@ -182,7 +182,10 @@ def dev(
     log_level: o.LogLevel = "info",
     log_format: o.LogFormat = "console",
 ) -> None:
-    """Everything on one machine: a private Redis, one edge, N workers."""
+    """Everything on one machine: a Redis, one edge, N workers.
+
+    The Redis is a private one, gone when this ends, unless --redis names another.
+    """
     set_up(log_level, log_format)
 
     async def life(stop: asyncio.Event) -> None:

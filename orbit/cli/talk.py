@@ -81,7 +81,10 @@ def tail(
     namespace: o.Namespace = "orbit",
     partitions: o.Partitions = None,
 ) -> None:
-    """Follow a transaction to its end; prints the data of its updates, one a line."""
+    """Follow a transaction to its end; prints its updates.
+
+    The data of each is one line on stdout. It fails where the transaction failed or was cancelled.
+    """
     if after != NEW_ONLY and parse_cursor(after) is None:
         raise typer.BadParameter(f"--after {after!r} is no cursor")
     asked(Where(redis, url, namespace, partitions), lambda deployment: _follow(deployment, known(id), after, as_json))

@@ -11,7 +11,7 @@ def demo(
     keep: Annotated[bool, o.flag("keep", "Leave it running at the end, to be looked at, until Ctrl-C.")] = False,
     size_mb: Annotated[float, o.option("size-mb", "How large a file is downloaded.", metavar="N", least=0.1)] = 30,
 ) -> None:
-    """Watch a real job go on while its worker, and then an edge, are killed."""
+    """Watch a real job go on while a worker and an edge are killed."""
     from orbit.cli.demo.course import run_demo  # other commands don't wait for it
     from orbit.cli.life import live
 

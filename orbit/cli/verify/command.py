@@ -29,7 +29,10 @@ def verify(
         Path | None, o.option("logs", "Keep what processes print and clients see in this directory.", metavar="DIR")
     ] = None,
 ) -> None:
-    """Break a deployment on purpose, and check that its clients and States don't notice."""
+    """Break a deployment on purpose, and judge what clients saw.
+
+    They and the States aren't to notice: no gap, no repeat, nothing lost that they weren't told of.
+    """
     from orbit.cli.life import live  # other commands don't wait for these
     from orbit.cli.verify.course import Order, run_verify
     from orbit.cli.verify.scene import Setting, proxied

@@ -58,6 +58,32 @@ def test_help(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) ->
     assert err == ""
 
 
+def test_the_list_of_commands_is_whole_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "..." not in out.partition("Commands:")[2], "what is cut off says nothing"
+    assert max(map(len, out.splitlines())) <= 80
+    assert "ORBIT_LEASE_S" in out
+
+
+@pytest.mark.parametrize(
+    ("typed", "shell", "offered"),
+    [("orbit wor", "bash", "worker"), ("orbit edge --tok", "zsh", "--token-keys"), ("orbit st", "fish", "start")],
+)
+def test_a_shell_is_told_how_to_go_on(
+    typed: str, shell: str, offered: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_ORBIT_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(typed.count(" ")))
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", typed)
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    with pytest.raises(SystemExit) as exit:
+        run([])
+    assert exit.value.code == 0
+    assert offered in capsys.readouterr().out
+
+
 def test_an_option_may_come_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
