@@ -82,6 +82,7 @@ class _Waiting:
 
     Attributes:
         mid: What it was sent under last.
+        times: How often it was sent under that, on whichever connection.
         copies: How many of it are under way on this connection, unanswered.
         unknown: A copy went out whose answer never came, or left it open.
     """
@@ -89,6 +90,7 @@ class _Waiting:
     ticket: int
     data: Value
     mid: int = 0
+    times: int = 0
     copies: int = 0
     unknown: bool = False
 
@@ -178,7 +180,9 @@ class ClientSession:
             waiting = self._queue[self._sent]
             self._sent += 1
             self._under_way += 1
-            waiting.mid = self.stored + self._sent
+            mid = self.stored + self._sent
+            waiting.times = waiting.times + 1 if mid == waiting.mid else 1
+            waiting.mid = mid
             waiting.copies += 1
             self._flight.setdefault(waiting.mid, deque()).append(waiting)
             sends.append(Send(self.tx, waiting.mid, waiting.data))
@@ -211,7 +215,7 @@ class ClientSession:
             case Attached():
                 return self._on_attached(message, now)
             case Receipt():
-                return self._on_receipt(message.mid)
+                return self._on_receipt(message.mid, duplicate=message.duplicate)
             case Rejected(cursor=None):
                 return self._on_refused(message, now)
             case Error(op="send", mid=int(mid)):
@@ -291,9 +295,14 @@ class ClientSession:
             fates.append(Stored(waiting.ticket, waiting.mid))
         return fates
 
-    def _on_receipt(self, mid: int) -> list[Fate]:
+    def _on_receipt(self, mid: int, *, duplicate: bool) -> list[Fate]:
         waiting = self._answered(mid)
         if waiting is None or waiting not in self._queue:
+            return self._end_if_over()
+        if duplicate and waiting.times == 1:
+            # It was never sent under this mid before: what is stored there is another message, and this one isn't.
+            self.must_attach = True
+            self._sent = min(self._sent, self._queue.index(waiting))
             return self._end_if_over()
         waiting.unknown = True  # it is in the inbox: pinned for good
         return self._settle(mid) + self._end_if_over()

@@ -384,3 +384,32 @@ def test_a_refusal_that_it_ended_waits_for_the_end(session: ClientSession) -> No
     assert session.on_message(rejected(1, "ended"), 0) == []
     assert session.waiting == 1
     assert [type(fate) for fate in session.on_message(End(TX, "e", "finished"), 0)] == [Refused]
+
+
+# ---- a mid that has another message
+
+
+def test_a_duplicate_of_what_was_never_sent_before_is_another_message(session: ClientSession) -> None:
+    """Redis went back twice, and an old message took the mid: this one isn't stored, and goes out under the next."""
+    first, second = put(session, "a", "b")
+    assert sent(session) == [(1, "a"), (2, "b")]
+    assert session.on_message(Receipt(TX, 1, duplicate=True), 0) == []
+    assert session.on_message(rejected(2, "out_of_order", last_mid=1), 0) == []
+    assert session.must_attach
+    assert sent(session, 9) == []
+    session.attach()
+    assert session.on_message(attached(last_mid=1), 9) == []
+    assert sent(session, 9) == [(2, "a"), (3, "b")]
+    assert session.on_message(Receipt(TX, 2), 9) == [Stored(first, 2)]
+    assert session.on_message(Receipt(TX, 3), 9) == [Stored(second, 3)]
+
+
+def test_a_duplicate_of_what_was_sent_under_that_mid_before_is_its_own(session: ClientSession) -> None:
+    """Also where the copy before went over another connection."""
+    (ticket,) = put(session, "a")
+    assert sent(session) == [(1, "a")]
+    session.on_connection_lost()
+    session.attach()
+    session.on_message(attached(), 1)
+    assert sent(session, 1) == [(1, "a")]
+    assert session.on_message(Receipt(TX, 1, duplicate=True), 1) == [Stored(ticket, 1)]
