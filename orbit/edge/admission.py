@@ -38,6 +38,8 @@ class Admission:
     """What an edge takes on.
 
     Attributes:
+        connections: How many clients' connections there may be.
+        sockets: How many with those that haven't said what they want; more couldn't even be answered.
         attaching: How many attaches are under way.
         lag_s: How late the event loop was just now.
         refused: How often someone was turned away.
@@ -45,7 +47,9 @@ class Admission:
 
     def __init__(self, capacity: Capacity, draw: Callable[[int, int], int] = random.randint) -> None:
         self.capacity = capacity
-        self.connections = capacity.connections or allowed_files() - RESERVED_FILES
+        files = allowed_files()
+        self.connections = capacity.connections or files - RESERVED_FILES
+        self.sockets = files - RESERVED_FILES // 2
         self.attaching = 0
         self.lag_s = 0.0
         self.refused = 0

@@ -13,7 +13,6 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from orbit.edge.admission import RESERVED_FILES
 from orbit.edge.handshake import error_body
 from orbit.errors import RequestError, TooLarge
 
@@ -36,7 +35,7 @@ class Incoming(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._most = edge.admission.connections + RESERVED_FILES // 2
+        self._most = edge.admission.sockets
         self._head_s = edge.config.pulse.head_s
         self._late: asyncio.TimerHandle | None = None
         self._head_bytes = 0
@@ -44,7 +43,7 @@ class Incoming(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self._most:
-            transport.abort()  # nothing that could be answered: it has asked nothing yet
+            transport.abort()  # another open file, and nothing works any more
         else:
             self._await_head()
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from orbit.edge import Capacity
+from orbit.edge import Capacity, admission
 from orbit.edge.incoming import HEAD_BYTES
 from orbit.store.store import Store
 from tests.integration.edge_bench import QUICK, Hand, RunningEdge, attach, updates
@@ -147,7 +147,14 @@ async def test_a_connection_that_was_upgraded_stays(edge: RunningEdge, hand: Han
     assert await updates(link, 1) == ["here"]
 
 
-async def test_sockets_that_say_nothing_have_a_limit_too(raw: Raw) -> None:
-    opened = [await raw(b"") for _ in range(120)]
-    first, _ = opened[-1]
-    assert await rest(first) == b"", "one too many is cut at once"
+async def test_sockets_have_a_limit_too(redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond that the process would have no open file left for what it needs."""
+    monkeypatch.setattr(admission, "allowed_files", lambda: 200)
+    edge = await RunningEdge(redis_url, namespace, {"capacity": Capacity(connections=20)}).start()
+    host, _, port = edge.url.removeprefix("http://").partition(":")
+    opened = [await asyncio.open_connection(host, int(port)) for _ in range(150)]
+    assert await rest(opened[-1][0]) == b"", "one too many is cut at once"
+    for _, writer in opened:
+        writer.transport.abort()
+    await asyncio.gather(*(writer.wait_closed() for _, writer in opened), return_exceptions=True)
+    await edge.close()
