@@ -72,9 +72,9 @@ async def test_a_primary_that_doesn_t_know_yet_is_left(trio: SentinelTrio, store
     await store.start(new())
     await subscriber.watch(TX)
     before, after = await switch(trio)
-    assert await role_of(before) == "master"
     async with asyncio.timeout(20):
         assert await told.get() == "gap"
+    assert await role_of(before) == "master", "it was left before the Sentinels told it"
     await store.link.write("SET", store.keys.probe(0), "after")
     assert await after.command("GET", store.keys.probe(0)) == b"after"
     assert await before.command("GET", store.keys.probe(0)) is None
@@ -101,6 +101,18 @@ async def test_what_a_replica_refuses_is_written_once_at_the_primary(
     assert await store.link.write("INCR", key) == 2
     assert await after.command("GET", key) == b"2"
     await store.close()
+
+
+async def test_who_isn_t_the_primary_isn_t_spoken_to(trio: SentinelTrio, settings: t.StoreSettings) -> None:
+    """The Sentinels name it still, or already; it calls itself a replica, and would answer with what is old."""
+    primary = await trio.primary()
+    await primary.command("REPLICAOF", "127.0.0.1", "1")
+    with pytest.raises(Unavailable, match="isn't the primary"):
+        await Store.open(trio.url, settings)
+    await primary.command("REPLICAOF", "NO", "ONE")
+    store = await Store.open(trio.url, settings)
+    await store.close()
+    await trio.synced()
 
 
 async def test_a_sentinel_that_is_away_doesn_t_matter(trio: SentinelTrio, settings: t.StoreSettings) -> None:
