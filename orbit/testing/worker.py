@@ -86,7 +86,7 @@ class TestWorker:
         self._claimer = Claimer(
             tapped, name, tuple(states), LEASE_S, lambda: self._slots.room, self._slots.grant, self._slots.hurry
         )
-        self._care = Caretaker(store, Ranks(name), self._claimer.want, self._courier.deliver)
+        self._care = Caretaker(store, Ranks(name), self._claimer.want, self._courier.deliver_again)
         self._subscriber = Subscriber(
             store, on_wake=self._on_wake, on_nudge=self._slots.nudge, on_gap=self._look, pace=_NEVER
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
+from collections.abc import Set
 
 import structlog
 
@@ -16,17 +18,27 @@ from orbit.worker.settling import persist
 log = structlog.get_logger("orbit.worker")
 
 _AT_ONCE = 32
+_REMEMBERED = 1_000
 _ENDED = ("finished", "failed", "cancelled")
 
 
-async def deliver(store: Store, tx: TxId) -> None:
-    """Deliver what the transaction's outbox holds, and acknowledge what needn't be done again."""
+async def deliver(store: Store, tx: TxId, started: Set[str] = frozenset()) -> Set[str]:
+    """Deliver what the transaction's outbox holds, and acknowledge what needn't be done again.
+
+    Args:
+        started: Children that were started a while ago, which needn't be looked at again: else, with each child that a
+            parent starts, all those before would be.
+
+    Returns:
+        Those that are started now.
+    """
     box = await persist(lambda: store.outbox(tx))
     if isinstance(box, t.Missing) or not box.fields:
-        return
+        return frozenset()
     over = box.outcome.status in _ENDED
     done: list[str] = []
-    ended = [field for field in box.children if await _child(store, tx, field, cancel=box.cancels)]
+    wanted = [field for field in box.children if over or box.cancels or field not in started]
+    ended = [field for field in wanted if await _child(store, tx, field, cancel=box.cancels)]
     if box.cancels and len(ended) < len(box.children):
         done += ended  # the others are cancelled again, later: Redis may lose that they were
     elif over and box.outcome.status != "failed":  # its children are on their own now
@@ -36,6 +48,7 @@ async def deliver(store: Store, tx: TxId) -> None:
         await persist(lambda: store.deliver(parent, tx, box.outcome))
         done.append("e")
     await persist(lambda: store.acknowledge(tx, box.number, done))
+    return frozenset(box.children)
 
 
 async def _child(store: Store, tx: TxId, field: str, *, cancel: bool) -> bool:
@@ -67,13 +80,14 @@ class Courier:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._started: OrderedDict[TxId, Set[str]] = OrderedDict()
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._tasks: dict[TxId, asyncio.Task[None]] = {}
         self._again: set[TxId] = set()
         self._closed = False
 
     def deliver(self, tx: TxId) -> None:
-        """Something was put into this outbox."""
+        """Something was put into this outbox. What was delivered before is left as it is."""
         if self._closed:
             return
         if tx in self._tasks:
@@ -82,6 +96,11 @@ class Courier:
         self._again.discard(tx)
         task = self._tasks[tx] = asyncio.ensure_future(self._deliver(tx))
         task.add_done_callback(lambda _: self._over(tx))
+
+    def deliver_again(self, tx: TxId) -> None:
+        """All of this outbox is to be looked at: it may have got lost that it was delivered."""
+        self._started.pop(tx, None)
+        self.deliver(tx)
 
     async def close(self, patience_s: float = 1.0) -> None:
         """Let what is under way come to its end; what doesn't is done by another worker."""
@@ -100,11 +119,19 @@ class Courier:
     async def _deliver(self, tx: TxId) -> None:
         async with self._room:
             try:
-                await deliver(self._store, tx)
+                self._note(tx, await deliver(self._store, tx, self._started.get(tx, frozenset())))
             except OrbitError:
                 log.exception("an outbox wasn't delivered: it is tried again later", tx=tx)
             except Exception:
                 log.exception("a defect of the worker's", tx=tx)
+
+    def _note(self, tx: TxId, started: Set[str]) -> None:
+        """Remember it for some of the newest: what is forgotten is looked at once more."""
+        self._started.pop(tx, None)
+        if started:
+            self._started[tx] = started
+        if len(self._started) > _REMEMBERED:
+            self._started.popitem(last=False)
 
     def _over(self, tx: TxId) -> None:
         del self._tasks[tx]

@@ -30,5 +30,6 @@ async def shared(
         yield Surroundings(
             store, metrics, limits=config.limits, retry=config.retry, lease_s=config.lease_s,
             linger_s=config.linger_s, rebuild_always=config.rebuild_always, context=context,
-            middleware=app.middleware, deliver=courier.deliver, processes=processes, alone=alone,
+            middleware=app.middleware, deliver=courier.deliver, deliver_again=courier.deliver_again,
+            processes=processes, alone=alone,
         )  # fmt: skip

@@ -51,7 +51,7 @@ class Surroundings:
         rebuild_always: Rebuild the fields after every commit, so that a reference held over one shows.
         context: What `orbit.lifespan` opened.
         middleware: Around each piece of a State's code, the outermost first.
-        deliver: Is told whose outbox something was put into.
+        deliver / deliver_again: Is told whose outbox something was put into / is to be looked at as a whole.
         processes: Where steps with `in_process` run.
         alone: This is a process for one transaction, which lost its workers again and again.
     """
@@ -70,6 +70,7 @@ class Surroundings:
     context: Any = None
     middleware: tuple[Middleware, ...] = ()
     deliver: Callable[[TxId], None] = deliver_nothing
+    deliver_again: Callable[[TxId], None] = deliver_nothing
     processes: Processes | None = None
     alone: bool = False
     watch: Watch | None = None

@@ -143,7 +143,7 @@ class Worker:
             self._slots.hurry,
         )  # fmt: skip
         self._finder = Finder(self._ranks, self._specs, self._store.partitions, self._claimer.want)
-        self._care = Caretaker(self._store, self._ranks, self._finder.visit, around.deliver)
+        self._care = Caretaker(self._store, self._ranks, self._finder.visit, around.deliver_again)
         await persist(self._publish)
         await persist(self._beat)
         self._renewer.start()
