@@ -52,12 +52,12 @@ class Incoming(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._late is not None:
+        awaited = self._late is not None
+        super().data_received(data)
+        if awaited and self._late is not None:  # what came with the end of a head is a body's: it has its own limits
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(b"431 Request Header Fields Too Large", TooLarge(f"the head is over {HEAD_BYTES} bytes"))
-                return
-        super().data_received(data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
