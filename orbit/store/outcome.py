@@ -16,7 +16,10 @@ from orbit.errors import Internal, OrbitError, OutcomeUnknown, Overloaded, Store
 RETRY_MS = 1_000
 """When to ask again while Redis is away or full."""
 
-_AWAY = ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "UNKILLABLE")
+_AWAY = (
+    "BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "UNKILLABLE",
+    "MOVED", "ASK",
+)  # fmt: skip
 _CODES: tuple[tuple[type[Exception], str], ...] = (
     (redis_errors.OutOfMemoryError, "OOM"),
     (redis_errors.ReadOnlyError, "READONLY"),
@@ -26,6 +29,8 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (redis_errors.TryAgainError, "TRYAGAIN"),
     (redis_errors.ClusterDownError, "CLUSTERDOWN"),
     (redis_errors.AuthenticationError, "NOAUTH"),
+    (redis_errors.MovedError, "MOVED"),
+    (redis_errors.AskError, "ASK"),
 )
 
 

@@ -16,6 +16,8 @@ from orbit.store.outcome import not_sent, refusal, unanswered
         (redis_errors.MasterDownError("Link with MASTER is down"), Unavailable),
         (redis_errors.ClusterDownError("Hash slot not served"), Unavailable),
         (redis_errors.TryAgainError("Multiple keys request during rehashing of slot"), Unavailable),
+        (redis_errors.MovedError("605 127.0.0.1:7000"), Unavailable),
+        (redis_errors.AskError("605 127.0.0.1:7000"), Unavailable),
         (redis_errors.ResponseError("BUSY Redis is busy running a script."), Unavailable),
         (redis_errors.ResponseError("MISCONF Redis is configured to save RDB snapshots"), Unavailable),
         (redis_errors.ResponseError("NOREPLICAS Not enough good replicas to write."), Unavailable),
