@@ -176,7 +176,7 @@ async def test_what_waits_too_long_is_certainly_not_done(
     move = await Move.of(cluster, store.keys.transaction(TX))
     if moved == "all":
         await move.all()
-    with pytest.raises(Unavailable, match="TRYAGAIN|ASK"):
+    with pytest.raises(Unavailable, match=r"TRYAGAIN|ASK"):
         await hasty.commit(t.Commit(TX, grant.epoch, 0))
     await move.all()
     await move.end()
