@@ -267,6 +267,9 @@ class Course:
 
     async def _judge(self, jobs: Jobs) -> Verdict:
         self._screen.say(self._now(), "reading all logs again, and judging")
+        traces = [person.client.trace for person in self._people]
+        if self._order.setting.logs is not None:
+            write_traces(traces, self._began, self._order.setting.logs)
         followers = self._every(jobs)
         short = {place.tx: place.keeps for place in self._places if place.keeps}
         wanted = [(f.tx, str(f.session)) for f in followers if f.end is not None and f.tx not in short]
@@ -276,7 +279,7 @@ class Course:
         except (TimeoutError, GaveUp) as error:
             self._found.append(Finding(f"the logs can't be read at the end: {error or 'not in their time'}"))
         record = Record(
-            traces=[person.client.trace for person in self._people],
+            traces=traces,
             readers=[self._reader(f) for f in followers if f.end is not None],
             tasks=[one.task() for one in jobs.begun],
             logs=logs,
@@ -287,8 +290,6 @@ class Course:
         )
         for seat in self._scene.seats:
             self._found += [Finding(text) for text in seat.troubles]
-        if self._order.setting.logs is not None:
-            write_traces(record.traces, self._began, self._order.setting.logs)
         found = [*await asyncio.to_thread(judge, record), *self._found, *self._lost_places()]
         return self._verdict(record, found, jobs)
 
