@@ -70,6 +70,7 @@ class Follower:
     replaced: int = 0
     attached_at: float | None = None
     _again: bool = False
+    _due: bool = False
     _attempts: int = 0
 
     # ---- what a test does with it
@@ -112,7 +113,7 @@ class Follower:
     def disconnected(self) -> None:
         self.attached = False
         self.asked = 0
-        self._again = False
+        self._again = self._due = False
         for item in self.queue:
             item.flying = 0
 
@@ -129,6 +130,8 @@ class Follower:
                 self._on_error(message)
             case "update" | "rejected" | "advance" | "reset" | "end" if self.attached:
                 self._on_entry(message)
+        if self._due:
+            self._retransmit()  # what it waited for may just have been answered
 
     def _on_attached(self, message: Message) -> None:
         self.asked -= 1
@@ -171,8 +174,9 @@ class Follower:
 
     def _retransmit(self) -> None:
         """Send everything that isn't stored, in order, once no copy is without its answer."""
+        self._due = True
         if self.attached and not any(item.flying for item in self.queue):
-            self._again = False
+            self._again = self._due = False
             if self.queue:
                 self._transmit(self.queue)
 
