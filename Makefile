@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 # Marks of the tests that need more than Python; each has a target of its own.
-ELSEWHERE := debian or balancer or browser or npm or spin
+ELSEWHERE := simulation or debian or balancer or browser or npm or spin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -31,6 +31,7 @@ SEEDS ?= 0:1500
 
 .PHONY: simulate
 simulate: $(VENV)/.with-test ## Whole deployments in virtual time, faults and all, from seeds (SEEDS=7, SEEDS=0:100)
+	$(PYTEST) tests/simulation -m simulation -n auto
 	$(BIN)/python -m tests.simulation $(SEEDS)
 
 .PHONY: balancers

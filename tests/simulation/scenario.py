@@ -72,7 +72,7 @@ class Fickle(Follower):
             self.cast.reconsider(self)
 
 
-async def play(world: World) -> None:
+async def play(world: World, faults: tuple[str, ...]) -> None:
     """One run, judged."""
     rng = world.rng
     cast = Cast(world, random.Random(f"cast {world.seed}"))
@@ -89,7 +89,7 @@ async def play(world: World) -> None:
     chaos_s = rng.uniform(2.0, 5.0)
     until_s = world.loop.time() + chaos_s
     lives = [world.process(f"person {n}").spawn(_live(cast, client, until_s)) for n, client in enumerate(cast.clients)]
-    await Weather(world, random.Random(f"weather {world.seed}")).blow(until_s)
+    await Weather(world, random.Random(f"weather {world.seed}"), faults).blow(until_s)
     await asyncio.wait(lives)
     try:
         async with asyncio.timeout(REST_S):
@@ -179,8 +179,8 @@ async def _until(follower: Follower, holds: Callable[[Follower], bool]) -> None:
         await follower.client.changed()
 
 
-def run_seed(seed: int) -> World:
-    """The run of a seed."""
+def run_seed(seed: int, faults: tuple[str, ...] = ()) -> World:
+    """The run of a seed. `faults`: with these kinds alone, whatever the seed would have drawn."""
     acknowledged.clear()
-    return run_world(seed, STATES, play, partitions=2)
+    return run_world(seed, STATES, lambda world: play(world, faults), partitions=2)
 

@@ -80,7 +80,7 @@ class Ledger(Looping, stays_open=True):
         await self.transaction.send_update(self.counted("left"))
 
 
-class Room(Looping, stays_open=True, keep_updates=16):
+class Room(Looping, stays_open=True, keep_updates=8):
     """Handlers alone, asleep between messages; a view, and a log that is trimmed."""
 
     async def run(self) -> None:

@@ -14,6 +14,8 @@ import pytest
 from tests.simulation.loop import Process, SimLoop
 from tests.simulation.scenario import run_seed
 
+pytestmark = pytest.mark.simulation
+
 ROOT = Path(__file__).parents[2]
 SEEDS = range(8)
 PRINT = (

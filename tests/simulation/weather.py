@@ -23,7 +23,8 @@ WORST = (
 class Weather:
     """Does something bad every now and then; which kinds of bad things there are in this run is drawn, too."""
 
-    def __init__(self, world: World, rng: random.Random) -> None:
+    def __init__(self, world: World, rng: random.Random, only: tuple[str, ...] = ()) -> None:
+        """`only`: these kinds, by the names of the methods, instead of some that are drawn."""
         self.world = world
         self.rng = rng
         kinds = {
@@ -31,7 +32,9 @@ class Weather:
             self.drain_edge: 1, self.break_links: 2, self.away: 1, self.fail_over: 4, self.unlucky: 5, self.slow: 2,
             self.hold: 4,
         }  # fmt: skip
-        self._kinds = {kind: weight for kind, weight in kinds.items() if rng.random() < 0.5} or {self.kill_worker: 1}
+        drawn = {kind: weight for kind, weight in kinds.items() if rng.random() < 0.5} or {self.kill_worker: 1}
+        named = {kind: weight for kind, weight in kinds.items() if kind.__name__ in only}
+        self._kinds = named or drawn
 
     async def blow(self, until_s: float) -> None:
         loop = self.world.loop
@@ -160,7 +163,10 @@ class Weather:
                 server.before(last, lambda: server.fail_over(skew_s), skip=skip + (last in ("", first)))
 
             server.before(first, fork)
-            await asyncio.sleep(rng.uniform(0.1, 1.0))
+            await asyncio.sleep(rng.uniform(0.1, 0.7))
+            if server.forked and rng.random() < 0.5:
+                server.break_all()
+            await asyncio.sleep(rng.uniform(0.1, 0.7))
             server.forget_rules()
         if rng.random() < 0.2:
             server.away = True
