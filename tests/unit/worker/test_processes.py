@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -63,3 +65,12 @@ async def test_the_time_limit_counts_from_the_call_on() -> None:
             await processes.run(WAITS, nobody, timeout_s=0.01)
     finally:
         await processes.close()
+
+
+def test_a_process_for_steps_imports_next_to_nothing_of_a_worker() -> None:
+    """It starts within a fraction of a worker's time, however large the worker's own imports are."""
+    for module in ("orbit.worker.processes", "orbit.__main__"):
+        command = (sys.executable, "-c", f"import sys, {module}; print(*sys.modules)")
+        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        assert module in found
+        assert not {"redis", "uvicorn", "typer", "orbit.store", "orbit.cli.main", "orbit.worker.worker"} & set(found)
