@@ -133,10 +133,12 @@ class Lent:
         tx = self.loan.grant.tx
         log.warning("it runs in a process of its own: its workers were lost", tx=tx, crashes=self.loan.grant.crashes)
         async with _begun_pipe() as (heard, said):
-            process = await _spawn(command, said)
+            try:
+                process = await _spawn(command, said)
+            finally:
+                os.close(said)  # the process has its own
             ended = asyncio.ensure_future(process.communicate(self.loan.text(said).encode()))
             try:
-                os.close(said)
                 await self._watch(process, ended, heard, on_begun, draining, drain_s)
             finally:
                 if process.returncode is None and not ended.done():
@@ -158,6 +160,8 @@ class Lent:
                 self._keeper.remove(self.lease)
                 on_begun()
                 await asyncio.wait((ended, told), return_when=asyncio.FIRST_COMPLETED)
+            elif begun.done():  # it closed its end: it is about to have ended
+                await asyncio.wait((ended, told, lost), timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
             if told.done() and not ended.done():
                 process.terminate()
                 await asyncio.wait((ended,), timeout=drain_s + _STOP_S)
