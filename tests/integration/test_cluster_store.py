@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from orbit.protocol.cursors import START
 from orbit.protocol.entries import LogPage
 from orbit.protocol.ids import PublicName, TxId
 from orbit.store import types as t
+from orbit.store.durability import Durability
 from orbit.store.embedded import EmbeddedCluster, EmbeddedServer
 from orbit.store.keys import slot_of_key
 from orbit.store.store import Store
@@ -315,6 +317,25 @@ async def test_a_primary_that_dies_is_replaced(cluster: EmbeddedCluster, store: 
     assert "gap" in await hearing.until((TX, 3))
     await primary.start()
     await cluster.whole()
+
+
+async def test_acknowledgements_wait_for_the_replica_of_their_own_node(
+    cluster: EmbeddedCluster, settings: t.StoreSettings
+) -> None:
+    kept = replace(settings, durability=Durability("replicated", 1), timeout_s=1.0)
+    store = await Store.open(cluster.url, kept)
+    some = [TxId(f"transaction-2000{n:04d}") for n in range(50)]
+    holders = {tx: await cluster.primary_of(slot_of_key(store.keys.transaction(tx))) for tx in (TX, *some)}
+    primary = holders[TX]
+    other = next(tx for tx in some if holders[tx] is not primary)
+    (replica,) = await cluster.replicas_of(primary)
+    await cluster.cut_off(replica)
+    with pytest.raises(OutcomeUnknown, match="0 of 1 replicas"):
+        await store.start(new())
+    assert await store.start(new(other)) == t.Started(other), "its node has its replica"
+    await cluster.rejoin(replica)
+    assert isinstance(await store.start(new()), t.Existed)
+    await store.close()
 
 
 async def test_slots_move_whole_while_work_goes_on(
