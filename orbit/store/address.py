@@ -11,12 +11,14 @@ rediss+sentinel:// and rediss+cluster:// are those with TLS. Options stand behin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
+from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -109,7 +111,26 @@ def shown(url: str) -> str:
 async def open_connection(connection: AbstractConnection, timeout_s: float) -> None:
     """Connect within `timeout_s`, greetings included."""
     async with asyncio.timeout(timeout_s):
-        await connection.connect()  # type: ignore[no-untyped-call]
+        with told_as_broken():
+            await connection.connect()  # type: ignore[no-untyped-call]
+
+
+async def say(connection: AbstractConnection, *command: str | bytes | int) -> None:
+    """Send one command over an open connection."""
+    with told_as_broken():
+        await connection.send_command(*command, check_health=False)
+
+
+@contextmanager
+def told_as_broken() -> Iterator[None]:
+    """What is written after the transport was closed meets a broken connection, no defect.
+
+    uvloop's transports raise RuntimeError then. It must not end whoever keeps the connection: that one makes it anew.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise redis_errors.ConnectionError(f"the connection was closed: {error}") from error
 
 
 def abort_connection(connection: AbstractConnection) -> None:

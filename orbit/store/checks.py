@@ -13,7 +13,7 @@ from redis import exceptions as redis_errors
 from orbit.config import DEFAULT_PARTITIONS
 from orbit.errors import Internal, OrbitError, OutcomeUnknown, RequestError, StoreUnusable, Unavailable
 from orbit.store import decode, script
-from orbit.store.address import open_connection
+from orbit.store.address import open_connection, say
 from orbit.store.durability import MEMORY, Durability, recorded
 from orbit.store.keys import MAX_PARTITIONS, Registers
 from orbit.store.link import Link
@@ -137,7 +137,7 @@ async def _check_subscriptions(link: Link, registers: Registers, key: str) -> No
     try:
         await open_connection(connection, link.timeout_s)
         for command in commands:
-            await connection.send_command(*command)
+            await say(connection, *command)
             async with asyncio.timeout(link.timeout_s):
                 await connection.read_response()
     except (redis_errors.ResponseError, redis_errors.AuthenticationError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection
 
-from orbit.store.address import open_connection
+from orbit.store.address import open_connection, say
 from orbit.store.keys import slot_of_key
 from orbit.store.subscriptions import Subscriptions
 from orbit.store.topology import Node, Topology
@@ -75,14 +75,14 @@ class Lane:
                 async with asyncio.timeout(self._ping_s):
                     await self._changed.wait()
             except TimeoutError:
-                await connection.send_command("PING", check_health=False)
+                await say(connection, "PING")
                 continue
             self._changed.clear()
             add, drop = self.wanted.to_send()
             for batch in self._batches(drop):
-                await connection.send_command("SUNSUBSCRIBE", *batch, check_health=False)
+                await say(connection, "SUNSUBSCRIBE", *batch)
             for batch in self._batches(add):
-                await connection.send_command("SSUBSCRIBE", *batch, check_health=False)
+                await say(connection, "SSUBSCRIBE", *batch)
 
     def _batches(self, names: Iterable[str]) -> Iterable[list[str]]:
         """As many as may be named at once."""

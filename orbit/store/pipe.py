@@ -17,7 +17,7 @@ from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection
 
 from orbit.store import outcome
-from orbit.store.address import Connect, open_connection
+from orbit.store.address import Connect, open_connection, told_as_broken
 
 MAX_SENT = 1_000
 """Requests under way on one connection; more wait their turn."""
@@ -174,7 +174,8 @@ class Pipe:
             if not self._queue:
                 self._asked.clear()
             if batch:
-                await connection.send_packed_command(batch, check_health=False)
+                with told_as_broken():
+                    await connection.send_packed_command(batch, check_health=False)
 
     async def _read(self, connection: AbstractConnection) -> None:
         while True:

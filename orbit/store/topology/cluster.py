@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from redis import exceptions as redis_errors
 
 from orbit.errors import OrbitError, StoreUnusable, Unavailable
-from orbit.store.address import Address, Server, open_connection
+from orbit.store.address import Address, Server, open_connection, say
 from orbit.store.keys import guard_of, slot_of_key
 from orbit.store.outcome import RETRY_MS, not_sent, refusal
 from orbit.store.topology.node import Node
@@ -165,9 +165,9 @@ class Cluster(Topology):
         try:
             async with asyncio.timeout(min(_ASK_S, self.timeout_s)):
                 await open_connection(connection, self.timeout_s)
-                await connection.send_command("CLUSTER", "INFO")
+                await say(connection, "CLUSTER", "INFO")
                 said: bytes = await connection.read_response()
-                await connection.send_command("CLUSTER", "SLOTS")
+                await say(connection, "CLUSTER", "SLOTS")
                 ranges = ranges_of(await connection.read_response(), server)
         except redis_errors.ResponseError as error:
             if "cluster support disabled" in str(error):

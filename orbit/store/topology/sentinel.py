@@ -10,7 +10,7 @@ from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection, Connection
 
 from orbit.errors import OrbitError, StoreUnusable
-from orbit.store.address import Address, Connect, Server, abort_connection
+from orbit.store.address import Address, Connect, Server, abort_connection, say
 from orbit.store.pipe import Pipe
 from orbit.store.topology.node import Node
 from orbit.store.topology.patience import Patience
@@ -159,7 +159,7 @@ class _Finding(Connection):
 async def _greet(connection: Connection) -> None:
     """As redis-py greets, and then: only a server that takes itself for the primary will do."""
     await connection.on_connect()
-    await connection.send_command("HELLO")
+    await say(connection, "HELLO")
     flat = await connection.read_response()
     said = dict(zip(flat[::2], flat[1::2], strict=True))
     if said.get(b"role") not in _PRIMARY:

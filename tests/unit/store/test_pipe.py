@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
 from redis import exceptions as redis_errors
+from redis.asyncio.connection import Connection
 
 from orbit.errors import Internal, OutcomeUnknown, Unavailable
 from orbit.store import pipe as pipe_module
@@ -199,3 +201,26 @@ async def test_a_script_s_defect_is_internal(server: EmbeddedServer) -> None:
     with pytest.raises(Internal):
         await link.run(Script.of("broken", "return nothing.there", writes=True), (KEY,))
     await link.close()
+
+
+@pytest.mark.parametrize("where", ["send_packed_command", "connect"])
+async def test_a_transport_that_was_closed_already_ends_a_connection_and_not_the_pipe(
+    pipe: Pipe, proxy: Proxy, where: str
+) -> None:
+    """uvloop's transports raise RuntimeError where they are written to after the other side has closed them: the writer
+    may come before the reader is told. Once, this ended the pipe for good, while its process lived on.
+    """
+    real = getattr(Connection, where)
+
+    async def closed(self: Connection, *arguments: object, **options: object) -> None:
+        patch.setattr(Connection, where, real)
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        if where == "connect":
+            proxy.drop_all()
+        patch.setattr(Connection, where, closed)
+        for _ in range(3):
+            with contextlib.suppress(OutcomeUnknown, Unavailable):
+                await pipe.ask(("INCR", KEY), writes=True)
+        assert int(await pipe.ask(("GET", KEY), writes=False)) >= 1
