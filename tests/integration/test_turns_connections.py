@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from pydantic import Field
 
 from orbit import Connection
@@ -12,8 +13,9 @@ from orbit.protocol.entries import UpdateEntry
 from orbit.protocol.values import unpack
 from orbit.store import types as t
 from orbit.store.subscriber import Subscriber
-from tests.integration.house import House
+from tests.integration.house import House, Tap
 from tests.integration.probes import Probe, Probed
+from tests.support.waiting import soon
 
 
 class Watching(Probed):
@@ -86,6 +88,33 @@ async def test_a_message_of_a_session_that_left_comes_between_its_connect_and_di
     await probe.there.wait()
     await stay.idle()
     assert seen(stay) == [["new", "me", False, None], ["update", "me", 1], ["gone", "me"]]
+
+
+@pytest.mark.parametrize("crash_before", [1, 2, 3])
+async def test_the_next_worker_tells_of_the_connect_before_the_message(house: House, crash_before: int) -> None:
+    """The worker is lost before one of its commits (of the connect, of the message, of the next message); meanwhile the
+    client hops to another edge, and sends from there."""
+    tx = await house.start(Watching)
+    me = await house.attach(tx, "me")
+    await house.send(tx, 1, me)
+    tap = Tap(house.store)
+    tap.crash_before = crash_before
+    lost = await house.claim(Watching, tx, tap)
+    if crash_before == 3:
+        await soon(lambda: len(tap.commits) == 2)
+        await house.send(tx, 2, me)
+    await tap.crashed.wait()
+    await lost.kill()
+    await house.attach(tx, "me")
+    await house.send(tx, 3, me)
+    stay = await house.claim(Watching, tx)
+    await stay.idle()
+    sent = [1, 2, 3] if crash_before == 3 else [1, 3]
+    what = [one[0] if one[0] != "update" else one[2] for one in seen(stay)]
+    assert [one for one in what if one != "new"] == sent, "each once, in order"
+    assert what.count("new") == (1 if crash_before == 1 else 2)
+    assert what[0] == "new"
+    assert "new" not in what[what.index(3) :], "it knew of the hop when it handled what came after it"
 
 
 class Barring(Probed):
