@@ -192,6 +192,8 @@ class Connection(asyncio.Protocol):
 
     async def writable(self) -> None:
         """Return when the client has room, or is gone."""
+        if self._flush_due:
+            await asyncio.sleep(0)  # only then it shows whether the client takes what was written
         await self._room.wait()
 
     def _put(self, data: bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from orbit.edge.config import PAGE_BYTES
 from orbit.store.store import Store
 from tests.integration.edge_bench import Hand, RunningEdge, attach, updates
 
@@ -97,3 +98,15 @@ async def test_a_large_log_is_served_to_many_at_their_own_pace(edge: RunningEdge
     assert await edge.counted("waiting_bytes") < 20 * MIB
     for link in links:
         assert [n for n, _ in await updates(link, 400)] == list(range(400))
+
+
+async def test_pages_that_lie_ready_fill_no_buffers(edge: RunningEdge, hand: Hand) -> None:
+    """Those that come at the same place share pages: then nothing is waited for between two, but the client."""
+    await pour(hand, 0, 100)
+    links = [await edge.link(**SLOW) for _ in range(20)]
+    for link in links:
+        await link.send({"type": "attach", "tx": hand.tx})
+    before = -1.0
+    while (waiting := await edge.counted("waiting_bytes")) != before or not waiting:
+        before = waiting
+    assert before < 20 * 2 * PAGE_BYTES
