@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from orbit.cli.main import run
 from orbit.cli.verify.report import Verdict, print_verdict, rows_of, write_traces
 from orbit.cli.verify.skewed import RUNNING, skew
+from orbit.verify.plan import FAULTS
 from orbit.verify.recovery import Recovery
 from orbit.verify.trace import Event, Finding, Trace
 from tests.unit.cli.refusals import check_refused
 
+PAGE = (Path(__file__).parents[3] / "docs" / "verify.md").read_text()
 EVENT = Event(12.5, 3, "got", {"type": "update", "tx": "t", "cursor": "7-1", "data": b"\x00"})
 
 
@@ -87,3 +92,21 @@ def test_traces_are_kept_an_event_a_line(tmp_path: Path) -> None:
     lines = (tmp_path / "client-1.jsonl").read_text().splitlines()
     assert len(lines) == 2
     assert '"at_s": 2.5' in lines[0]
+
+
+def test_the_page_names_every_fault_and_no_other() -> None:
+    section = PAGE.split("## The faults")[1].split("##")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if "`" in line[:4]]
+    assert {name for row in rows for name in re.findall("`([a-z-]+)`", row)} == set(FAULTS)
+
+
+def test_the_commands_of_the_page_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the running of it: that is tested elsewhere."""
+    begun: list[object] = []
+    monkeypatch.setattr("orbit.cli.life.live", begun.append)
+    block = PAGE.split("```sh")[1].split("```")[0]
+    commands = [shlex.split(line, comments=True) for line in block.splitlines() if line]
+    for command in commands:
+        assert command[:2] == ["orbit", "verify"]
+        assert run(command[1:]) == 0, command
+    assert len(begun) == len(commands) > 3
