@@ -34,10 +34,10 @@ class Fault:
 _ALL = (
     Fault("worker-kill", "SIGKILL to a worker; it is started again after a while", 3.0, (0.2, 3.0)),
     Fault("worker-pause", "SIGSTOP to a worker past its lease, then SIGCONT", 3.0, (2.5, 6.0)),
-    Fault("worker-drain", "SIGTERM to a worker; when it has handed over, a new one joins", 3.0, (0.1, 0.5)),
+    Fault("worker-drain", "another worker joins, then SIGTERM to one", 3.0, (0.0, 0.0)),
     Fault("edge-kill", "SIGKILL to an edge; it is started again after a while", 4.0, (0.2, 2.0)),
     Fault("edge-pause", "SIGSTOP to an edge, then SIGCONT", 4.0, (1.0, 5.0)),
-    Fault("edge-drain", "SIGTERM to an edge; when it has left, a new one joins", 4.0, (0.1, 0.5)),
+    Fault("edge-drain", "another edge joins, then SIGTERM to one", 4.0, (0.0, 0.0)),
     Fault("redis-restart", "SIGKILL to Redis, or a stop in good order, and a start", 6.0, (0.1, 2.0), "server"),
     Fault("redis-pause", "SIGSTOP to Redis, then SIGCONT", 5.0, (0.5, 4.0), "server"),
     Fault("redis-full", "maxmemory below what Redis holds", 5.0, (0.5, 3.0), "server"),

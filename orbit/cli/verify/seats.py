@@ -87,10 +87,23 @@ class Seat:
         child.signal(signal.SIGKILL)
         await child.ended()
 
-    async def drain(self, within_s: float) -> None:
-        """SIGTERM; returns once it has left. That it doesn't in time, or with another status than 0, is noted."""
+    async def replace(self, within_s: float, begun: Callable[[], None]) -> None:
+        """Start another one in its place, then SIGTERM; returns once it has left.
+
+        That it doesn't leave in time, or with another status than 0, is noted.
+
+        Args:
+            begun: Called as it is told to leave.
+        """
         child = self._expect_end()
-        child.signal(signal.SIGTERM)
+        try:
+            await self.start()
+        finally:
+            begun()
+            child.signal(signal.SIGTERM)
+            await self._left(child, within_s)
+
+    async def _left(self, child: Child, within_s: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 code = await child.ended()
@@ -98,7 +111,8 @@ class Seat:
                     self.troubles.append(f"{self.name} {ending(code)} when it was drained: {child.last_line}")
                 return
         self.troubles.append(f"{self.name} hadn't left {within_s:g} s after SIGTERM")
-        await self.kill()
+        child.signal(signal.SIGKILL)
+        await child.ended()
 
     def pause(self) -> None:
         """SIGSTOP."""

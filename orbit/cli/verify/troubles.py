@@ -103,10 +103,7 @@ class Troubles:
 
     async def _drain(self, injection: Injection, rng: random.Random) -> None:
         async with self._one(self._seats(injection), rng) as seat:
-            self._begun(injection, seat.name)
-            await seat.drain(DRAIN_S + SLACK_S)
-            await asyncio.sleep(injection.lasting_s)
-            await seat.start()
+            await seat.replace(DRAIN_S + SLACK_S, lambda: self._begun(injection, seat.name))
 
     async def _clock_skew(self, injection: Injection, rng: random.Random) -> None:
         async with self._one(self._scene.seats, rng) as seat:
