@@ -210,19 +210,20 @@ class Lanes:
             if lane.task is not None and lane.task.done():
                 self._end(lane)
         now = asyncio.get_running_loop().time()
-        if self._unknown() or now - self._looked_s >= REFRESH_S:
+        if self._topology.sharded and (self._unknown() or now - self._looked_s >= REFRESH_S):
             self._looked_s = now
             self._topology.refresh()
 
-    def _idle_s(self) -> float:
-        """How long nothing is to be done, if nothing happens."""
+    def _idle_s(self) -> float | None:
+        """How long nothing is to be done, if nothing happens; None: for ever."""
         now = asyncio.get_running_loop().time()
-        until_s = [self._looked_s + REFRESH_S]
-        if self._homeless:
-            until_s += [rest.until_s for rest in self._rests.values() if rest.until_s > now]
-        if self._unknown():
-            until_s.append(now + _UNKNOWN_S)
-        return max(0.0, min(until_s) - now)
+        until_s = [self._looked_s + REFRESH_S] if self._topology.sharded else []
+        for node in {self._topology.known(name) for name in self._homeless}:
+            if node is None:
+                until_s.append(now + _UNKNOWN_S)
+            elif node in self._rests:
+                until_s.append(self._rests[node].until_s)
+        return max(0.0, min(until_s) - now) if until_s else None
 
     def _unknown(self) -> bool:
         return any(self._topology.known(name) is None for name in self._homeless)

@@ -283,7 +283,7 @@ async def test_a_channel_that_moves_is_a_gap_and_then_heard(
     await move.all()
     await move.end()
     assert await hearing.next() == "gap"
-    assert hearing.subscriber.connected
+    await soon(lambda: hearing.subscriber.connected)
     await store.commit(t.Commit(TX, grant.epoch, 0))
     await hearing.until((TX, 1))
     await store.tell_edge("e1", b"x")
