@@ -242,7 +242,7 @@ class Worker:
                     await self._beat_now.wait()
             self._slots.watch()
             if self._draining:
-                continue  # it has left the register
+                return  # it has left the register
             if not self._subscriber.delivers:
                 self._look_everywhere()  # what is ready must be found all the same
             with contextlib.suppress(*BROKEN):

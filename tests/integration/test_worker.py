@@ -122,6 +122,26 @@ async def test_a_drained_worker_hands_over_in_milliseconds(
     assert took_s < 1
 
 
+async def test_a_draining_worker_stays_out_of_the_register(
+    house: House, fleet: Fleet, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It became free just before: a beat is due at once, and comes when it has left."""
+    worker = await fleet.worker(Stuck)
+    turns = iter(range(50))
+    monkeypatch.setattr(worker._slots, "watch", lambda: next(turns))  # an error, were it to go round and round
+    await house.start(Stuck)
+    await probe.there.wait()
+    config, task = fleet.forget(worker)
+    config.stop.set()
+    while await house.store.workers():
+        await steps_of_the_loop()
+    worker._beat_now.set()
+    await steps_of_the_loop()
+    assert await house.store.workers() == ()
+    probe.hold.set()
+    await task
+
+
 class Stuck(Probed):
     def run(self) -> None:
         probe = Probed.probe
