@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orbit.config import Limits, Timing
+from orbit.edge.admission import Capacity
 from orbit.edge.config import EdgeConfig, Pulse
 from orbit.edge.mounted import MountedEdge
 
-__all__ = ["MountedEdge", "edge"]
+__all__ = ["Capacity", "MountedEdge", "edge"]
 
 
 def edge(
@@ -19,6 +20,7 @@ def edge(
     audience: str | None = None,
     origins: Sequence[str] = (),
     insecure: bool = False,
+    capacity: Capacity | None = None,
     limits: Limits | None = None,
     timing: Timing | None = None,
     pulse: Pulse | None = None,
@@ -34,6 +36,7 @@ def edge(
         audience: What a token's `aud` must name; None: anything.
         origins: The origins of browsers' pages that are let in, beside the application's own; `*`: all.
         insecure: Serve clients of other machines, although no tokens are in force.
+        capacity: What it takes on before it turns away who comes.
     """
     return MountedEdge(
         EdgeConfig(
@@ -43,6 +46,7 @@ def edge(
             audience=audience,
             origins=tuple(origins),
             insecure=insecure,
+            capacity=capacity or Capacity(),
             limits=limits or Limits(),
             timing=timing or Timing(),
             pulse=pulse or Pulse(),
