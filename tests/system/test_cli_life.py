@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -23,6 +24,17 @@ class Blocking(State):
     async def run(self) -> None:
         print("the loop is blocked", flush=True)
         time.sleep(600)
+"""
+IMPORTED_SLOWLY = """
+import os
+
+print("imported now", flush=True)
+open(os.environ["GATE"]).read()
+from orbit import State
+
+
+class Late(State):
+    async def run(self) -> None: ...
 """
 LOGGING = """
 import logging
@@ -52,6 +64,20 @@ async def test_a_second_signal_exits_at_once_though_the_loop_is_blocked(stage: S
     worker.signal(signal.SIGINT)
     async with asyncio.timeout(20):
         assert await worker.wait() == 128 + signal.SIGINT
+
+
+async def test_a_signal_while_the_code_is_imported_is_heeded_after_that(stage: Stage, tmp_path: Path) -> None:
+    app, gate = tmp_path / "late.py", tmp_path / "gate"
+    app.write_text(IMPORTED_SLOWLY)
+    os.mkfifo(gate)
+    server = await stage.embedded()
+    worker = await stage.orbit("worker", str(app), "--redis", server.url, env={"GATE": str(gate)})
+    await worker.says("imported now")
+    worker.signal(signal.SIGTERM)
+    await worker.says("draining")
+    gate.write_text("go")
+    async with asyncio.timeout(20):
+        assert await worker.wait() == 0, worker.tail()
 
 
 async def test_one_signal_drains(stage: Stage) -> None:
