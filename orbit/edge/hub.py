@@ -11,7 +11,7 @@ from orbit.edge.config import Pulse
 from orbit.edge.frames import Rendered
 from orbit.edge.metrics import Metrics
 from orbit.edge.pages import Pages
-from orbit.edge.tasks import Tasks
+from orbit.edge.tasks import Tasks, look_at
 from orbit.errors import OrbitError, Unavailable
 from orbit.protocol.cursors import Cursor
 from orbit.protocol.entries import ENDED, LiveMessage, LogPage, LogReset
@@ -227,7 +227,7 @@ class Hub:
                 self._unsubscribing[watch.tx] = work
 
     async def _subscribe(self, watch: Watch) -> None:
-        watch.subscribed.add_done_callback(asyncio.Future.exception)  # it may be that nobody waits any more
+        watch.subscribed.add_done_callback(look_at)  # it may be that nobody waits any more
         try:
             if (before := self._unsubscribing.get(watch.tx)) is not None:
                 await asyncio.wait([before])

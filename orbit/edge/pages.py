@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from orbit.edge.frames import Rendered
-from orbit.edge.tasks import Tasks
+from orbit.edge.tasks import Tasks, look_at
 from orbit.protocol.cursors import Cursor
 from orbit.protocol.entries import LogPage, LogReset
 from orbit.protocol.ids import TxId
@@ -64,7 +64,7 @@ class Pages:
         asked = self._asked.get(key)
         if asked is None:
             asked = self._asked[key] = asyncio.get_running_loop().create_future()
-            asked.add_done_callback(asyncio.Future.exception)  # it may be that nobody waits any more
+            asked.add_done_callback(look_at)  # it may be that nobody waits any more
             self._tasks.spawn(self._ask(key, asked), f"reading a page of {tx}")
         return await asyncio.shield(asked)
 

@@ -55,3 +55,9 @@ async def every(seconds: Callable[[], float] | float, work: Callable[[], Awaitab
             await work()
         except Exception:
             log.exception("a defect in a timer")
+
+
+def look_at(done: asyncio.Future[Any]) -> None:
+    """For a future that perhaps nobody waits for any more: its error isn't reported as never looked at."""
+    if not done.cancelled():
+        done.exception()

@@ -16,6 +16,7 @@ from orbit.edge.follower import NOWHERE, Follower
 from orbit.edge.hub import Hub, Watch
 from orbit.edge.metrics import Metrics
 from orbit.edge.recent import Recent
+from orbit.edge.tasks import look_at
 from orbit.errors import Unavailable
 from orbit.protocol.codecs import JSON
 from orbit.protocol.cursors import START, Cursor
@@ -540,3 +541,14 @@ async def test_what_is_heard_before_the_feed_begins(bench: Bench) -> None:
     bench.hear(bench.store.update(0))
     feed = watch.begin(START, 0, "running")
     assert feed.head == bench.store.head
+
+
+async def test_a_subscription_that_is_cancelled_while_it_is_made_is_no_defect() -> None:
+    told: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    subscribed: asyncio.Future[None] = loop.create_future()
+    subscribed.add_done_callback(look_at)
+    subscribed.cancel()
+    await breathe()
+    assert told == []
