@@ -38,7 +38,7 @@ class Incoming(HttpToolsProtocol):
         self._most = edge.admission.sockets
         self._head_s = edge.config.pulse.head_s
         self._late: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
+        self._head_bytes = self._heads = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -52,9 +52,10 @@ class Incoming(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        awaited = self._late is not None
+        heads = self._heads
         super().data_received(data)
-        if awaited and self._late is not None:  # what came with the end of a head is a body's: it has its own limits
+        # What came with the end of a head is a body's, which has its own limits; the next head has but begun.
+        if self._late is not None and self._heads == heads:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(b"431 Request Header Fields Too Large", TooLarge(f"the head is over {HEAD_BYTES} bytes"))
@@ -65,6 +66,7 @@ class Incoming(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._have_head()
+        self._heads += 1
         super().on_headers_complete()
 
     def _await_head(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
@@ -128,6 +129,16 @@ async def test_a_head_without_end_is_refused(raw: Raw) -> None:
         await asyncio.sleep(0)
     answer = await rest(reader)
     assert not answer or answer.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_a_large_body_with_the_next_head_behind_it(edge: RunningEdge, hand: Hand, raw: Raw) -> None:
+    """All in one go: what counts to the next head isn't the body before it."""
+    body = json.dumps({"data": "x" * 2 * HEAD_BYTES}).encode()
+    head = f"POST /v1/transactions/{hand.tx}/messages HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    reader, writer = await raw(head.encode() + body + b"GET /livez HTTP/1.1\r\nHo")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 202")
+    writer.write(b"st: x\r\n\r\n")
+    await reader.readuntil(b"HTTP/1.1 200")
 
 
 async def test_a_second_request_has_its_own_time(raw: Raw) -> None:
