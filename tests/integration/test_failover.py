@@ -10,7 +10,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -171,7 +171,7 @@ class Load:
         assert written == list(range(1, len(written) + 1)), "one history, without a gap or a repeat"
         found += [f"commit {number}" for number in self.told.commits if number > len(written)]
         for session, mid in self.told.mids.items():
-            row = await self.store.session(self.tx, session)
+            row = await self.insist(lambda session=session: self.store.session(self.tx, session))  # type: ignore[misc]
             if row is None or row.last_mid < mid:
                 found.append(f"{session}: {mid}, {row}")
         found += [f"start {tx}" for tx in self.told.starts if await self.store.get(tx) is None]
@@ -180,9 +180,11 @@ class Load:
 
 async def begun(url: str, durability: Durability) -> Load:
     settings = StoreSettings(partitions=4, inbox_messages=10**6, timeout_s=0.5, durability=durability)
-    store = await Store.open(url, settings)
+    store = await Store.open(url, settings, wait=True)
     tx = TxId(secrets.token_urlsafe(16))
-    await store.start(t.NewTransaction(tx, "Demo", 1, "default", b"{}", "digest", False, 10**6, 600.0))
+    new = t.NewTransaction(tx, "Demo", 1, "default", b"{}", "digest", False, 10**6, 600.0)
+    with suppress(OutcomeUnknown):  # it is there, if not kept yet
+        await store.start(new)
     (grant,) = await store.claim(store.partition_of(tx), "w", [SPEC], 1, 600_000, "r")
     return Load(store, tx, grant)
 
@@ -249,9 +251,9 @@ class Echo(State, stays_open=True, name="KeptEcho"):
     kept: int = 0
 
     async def run(self) -> None:
-        await self.transaction.send_update("before the wait")
+        await self.transaction.send_update("before the wait", once="before")
         self.kept += 1
-        await self.transaction.send_update("after it")
+        await self.transaction.send_update("after it", once="after")
         await self.transaction.wait_message("more")
         await self.transaction.restart()
 
