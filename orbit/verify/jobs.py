@@ -55,12 +55,16 @@ class Jobs:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start one now and then until told to stop; returns once all of them are started."""
-        while not await set_within(stop, self._rng.uniform(*EVERY_S)):
-            self._count += 1
-            task = asyncio.create_task(self._begin(f"{self._ids}-job-{self._count:04d}-{'0' * 8}"))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        await asyncio.gather(*self._tasks)
+        try:
+            while not await set_within(stop, self._rng.uniform(*EVERY_S)):
+                self._count += 1
+                task = asyncio.create_task(self._begin(f"{self._ids}-job-{self._count:04d}-{'0' * 8}"))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            await asyncio.gather(*self._tasks)
+        finally:
+            for task in self._tasks:
+                task.cancel()
 
     async def _begin(self, tx: str) -> None:
         size, pace_s = self._rng.randint(3, 20), self._rng.uniform(0.02, 0.2)
