@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from orbit.edge.config import EdgeConfig
+from orbit.edge.config import PAGE_BYTES, EdgeConfig
 from orbit.edge.connection import CLOSE_S, OUT_BYTES, TURNS
 from orbit.protocol.codecs import Codec
+
+ROOM_BYTES = PAGE_BYTES // 2
+"""While more waits than this no page of the log is added to it."""
 
 
 class Outgoing:
@@ -63,11 +66,11 @@ class Outgoing:
         self._out.append(frames)
         self._out_bytes += len(frames)
         self._more.set()
-        if self.choked:
+        if self._out_bytes > ROOM_BYTES:
             self._room.clear()
 
     async def writable(self) -> None:
-        """Return when the client has room, or is gone."""
+        """Return when the client has room for a page, or is gone."""
         await self._room.wait()
 
     def take_more(self) -> None:
@@ -113,8 +116,9 @@ class Outgoing:
         """The client took so much."""
         self._out_bytes -= size
         self._took_at = self._loop.time()
-        if not self.choked:
+        if self._out_bytes <= ROOM_BYTES:
             self._room.set()
+        if not self.choked:
             self.take_more()
 
     def leave(self) -> None:
