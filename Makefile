@@ -24,7 +24,7 @@ verify: $(VENV)/.with-embedded ## Break a deployment in every way for a minute, 
 .PHONY: test
 test: $(VENV)/.with-test ## All tests but those that need a package of Debian or npm
 	$(PYTEST) tests -m "not system and not ($(ELSEWHERE))" -n auto --dist loadfile
-	$(PYTEST) tests -m "system and not ($(ELSEWHERE))"
+	$(PYTEST) tests -m "system and not ($(ELSEWHERE))" -n 2 --dist loadfile
 
 # A seed, or first:end; those of CI unless told.
 SEEDS ?= 0:300
