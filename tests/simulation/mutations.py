@@ -80,9 +80,10 @@ _ANNOUNCED = """  for i = 1, tonumber(ARGV[20]) do
 
 MUTATIONS: tuple[Mutation, ...] = (
     _one("commit: epoch", "a commit isn't checked against the newest epoch",
-         Lua("commit", _CHECK.format("epoch", "epoch", "epoch", "fenced", "fenced")), within=40),
+         Lua("commit", _CHECK.format("epoch", "epoch", "epoch", "fenced", "fenced")), within=100),
     _one("commit: number", "a commit isn't checked against the number that it expects",
-         Lua("commit", _CHECK.format("number", "number", "expected", "rewound", "another number")), within=100),
+         Lua("commit", _CHECK.format("number", "number", "expected", "rewound", "another number")),
+         within=60, faults=("fail_over",)),
     _one("commit: consumed", "a commit may answer a message that isn't there any more", Lua("commit", _CONSUMED),
          within=60, faults=("fail_over",)),
     _one("commit: published first", "a commit is published before it is known to be allowed",
@@ -95,7 +96,7 @@ MUTATIONS: tuple[Mutation, ...] = (
          within=60, faults=("unlucky",)),
     _one("commit: unknown is done", "an unknown outcome is taken for done",
          Code("orbit.worker.history:History._answer", "self._metrics.resent.inc()",
-              "return t.Done(commit.number + 1, self.head, None, 0)"), within=60),
+              "return t.Done(commit.number + 1, self.head, None, 0)"), within=100),
     _one("claim: epoch again", "a claim goes on under the epoch before",
          Lua("claim", "next_epoch(m.epoch, ARGV[5])", "m.epoch or next_epoch(m.epoch, ARGV[5])"), within=60),
     _one("epoch: reused", "epochs are counted, and so come again after a rewind",
@@ -141,7 +142,7 @@ MUTATIONS: tuple[Mutation, ...] = (
              "if ARGV[7] ~= '' and #entries == 0 then\n  redis.call('XADD'")),
     _one("keeping: no wait", "what wasn't kept in time is acknowledged all the same",
          Code("orbit.store.keeping:Keeping._wait", "return waited.connection, self._durability.missing(answers[1])",
-              "return waited.connection, ''")),
+              "return waited.connection, ''"), within=150, faults=("fail_over", "break_links")),
 )  # fmt: skip
 
 
