@@ -323,7 +323,7 @@ async def test_acknowledgements_wait_for_the_replica_of_their_own_node(
     cluster: EmbeddedCluster, settings: t.StoreSettings
 ) -> None:
     kept = replace(settings, durability=Durability("replicated", 1), timeout_s=1.0)
-    store = await Store.open(cluster.url, kept)
+    store = await Store.open(cluster.url, kept, wait=True)
     some = [TxId(f"transaction-2000{n:04d}") for n in range(50)]
     holders = {tx: await cluster.primary_of(slot_of_key(store.keys.transaction(tx))) for tx in (TX, *some)}
     primary = holders[TX]
