@@ -97,6 +97,7 @@ class Attendant:
         known = actor.history.number  # commits may be done while the answer is on its way
         work = await persist(lambda: store.read_work(tx, actor.last_seen, _BATCH))
         if isinstance(work, t.Missing) or work.epoch != actor.grant.epoch:
+            await actor.history.quiet()  # it may be our own commit that ended it, whose answer is still on its way
             actor.leave(Leaving.GONE)
             return False
         if work.number < known or work.lost:

@@ -88,6 +88,11 @@ class History:
         """Write nothing more, and leave what is under way to its fate."""
         self._shut = self._dropped = True
 
+    async def quiet(self) -> None:
+        """Until what is being written now is settled, and its listener told."""
+        async with self._lock:
+            pass
+
     async def commit(self, turn: Turn, plan: Callable[[], Fields] = lambda: NO_FIELDS) -> None:
         """Write `turn`, after those before it. Returns when it is written; with nothing to write, at once.
 

@@ -13,7 +13,7 @@ from typing import Any
 from orbit.errors import OutcomeUnknown
 from orbit.protocol.cursors import START
 from orbit.protocol.entries import EndEntry, Entry, LogPage, RefusalEntry, UpdateEntry
-from orbit.protocol.ids import PublicName, TxId
+from orbit.protocol.ids import InboxId, PublicName, TxId
 from orbit.protocol.values import pack, unpack
 from orbit.state import State, hooks_of
 from orbit.store import types as t
@@ -40,9 +40,16 @@ class Tap:
         self.crash_after: int | None = None
         self.crashed = asyncio.Event()
         self.before_commit: Callable[[t.Commit], Awaitable[None]] | None = None
+        self.after_commit: Callable[[t.Commit], Awaitable[None]] | None = None
+        self.reads = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+    async def read_work(self, tx: TxId, after: InboxId | None, limit: int) -> t.Work | t.Missing:
+        work = await self._store.read_work(tx, after, limit)
+        self.reads += 1
+        return work
 
     async def commit(self, commit: t.Commit) -> t.CommitAnswer:
         if self.crashed.is_set():
@@ -57,6 +64,8 @@ class Tap:
         if len(self.commits) == self.crash_after:
             self.crashed.set()
             raise OutcomeUnknown("crashed")
+        if self.after_commit is not None:
+            await self.after_commit(commit)
         return answer
 
 

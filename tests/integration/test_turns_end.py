@@ -38,6 +38,29 @@ class Failing(Probed, retries=0, stays_open=False):
         return self.tried
 
 
+class Short(Probed, stays_open=False):
+    async def run(self) -> int:
+        return 7
+
+
+async def test_one_that_finds_its_own_end_before_the_answer_to_it_has_ended(house: House, probe: Probe) -> None:
+    """The commit with the end is written; a wake-up has the inbox read, which says that nobody runs the transaction;
+    only then the commit's answer comes. Taken for another's, it would tell its parent and its children nothing.
+    """
+    tx = await house.start(Short)
+    stay = await house.claim(Short, tx)
+
+    async def read_first(commit: t.Commit) -> None:
+        if commit.end is not None:
+            reads = stay.tap.reads
+            stay.actor.nudge()
+            await soon(lambda: stay.tap.reads > reads)
+            await steps_of_the_loop()
+
+    stay.tap.after_commit = read_first
+    assert await stay.leaving() is Leaving.ENDED
+
+
 async def test_a_failed_one_that_is_retried_goes_on_from_its_last_commit(house: House, probe: Probe) -> None:
     """Its fields and the names that it recorded are as they were; the step isn't done twice."""
     tx = await house.start(Failing)
