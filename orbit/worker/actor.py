@@ -201,7 +201,10 @@ class Actor:
                 cancelled = error
         self._begin_turn()
         if cancelled is not None:
-            raise cancelled
+            try:
+                raise cancelled
+            finally:
+                del cancelled  # it holds this frame, by its traceback
 
     async def take_within(self, patience_s: float) -> bool:
         """Take the turn, unless that takes too long."""
@@ -449,6 +452,14 @@ class Actor:
         """Nobody confirms that it is still held: it is stopped, and released where it is."""
         self.leave(Leaving.LAPSED)
         self._drop_history()
+
+    def part(self) -> None:
+        """Let go of what leads back to it, once nothing of it runs any more: it is free without a collection."""
+        self.on_look = self.on_cancelling = self.on_ending = _nothing
+        if hasattr(self, "state"):
+            del self.state
+        if hasattr(self, "history"):
+            del self.history
 
     def _drop_history(self) -> None:
         if hasattr(self, "history"):

@@ -92,10 +92,13 @@ class ActorChild(Child):
 
     def __init__(self, actor: Actor, tx: TxId, name: str, key: str) -> None:
         self.id = tx
-        self.sync = _SyncActorChild(self)
         self._actor = actor
         self._name = name
         self._key = key
+
+    @property
+    def sync(self) -> SyncChild:  # type: ignore[override]  # it is read only
+        return _SyncActorChild(self)  # kept, the two would hold each other
 
     def result(self) -> Verb[Any]:
         frame = frame_of(self._actor, "result")

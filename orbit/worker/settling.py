@@ -36,7 +36,10 @@ async def until_done(tasks: Iterable[asyncio.Future[Any]]) -> None:
         for task in waiting:
             if not task.cancelled():
                 task.exception()  # else it would be reported as never looked at
-        raise cancelled
+        try:
+            raise cancelled
+        finally:
+            del cancelled  # it holds this frame, by its traceback
 
 
 async def sleep_until(at_s: float) -> None:
@@ -64,7 +67,10 @@ async def _until_this_is_done(task: asyncio.Task[Any]) -> None:
     if cancelled is not None:
         if not task.cancelled():
             task.exception()  # else it would be reported as never looked at
-        raise cancelled
+        try:
+            raise cancelled
+        finally:
+            del cancelled  # it holds this frame, by its traceback
 
 
 class Backoff:

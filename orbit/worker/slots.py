@@ -260,6 +260,7 @@ class Slots:
         if actor.tasks:
             await asyncio.gather(*actor.tasks, return_exceptions=True)
         await actor.threads.none.wait()
+        actor.part()
 
     async def _give_back(self, actor: Actor) -> None:
         """The permit, to those who wait for it; where Redis doesn't answer it runs out by itself."""

@@ -51,35 +51,41 @@ def is_seconds(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_SECONDS
 
 
-class StepCall(Verb[Any], Step[Any]):
-    """A step that was named but not yet begun."""
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a step calls."""
 
-    __slots__ = ("args", "fn", "how", "kwargs")
-
-    def __init__(
-        self, actor: Actor, frame: Frame, how: How, fn: Callable[..., Any], args: Any, kwargs: Any
-    ) -> None:
-        super().__init__(frame, "step", lambda: _alone(actor, self))
-        self.how = how
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
+    how: How
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
     @property
     def name(self) -> str:
         return self.how.name
 
-    def given_away(self) -> None:
-        """Somebody else (`gather`) runs it."""
+
+class StepCall(Verb[Any], Step[Any]):
+    """A step that was named but not yet begun."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, actor: Actor, frame: Frame, call: Call) -> None:
+        super().__init__(frame, "step", lambda: _alone(actor, frame, call))
+        self._call = call
+
+    def give_away(self) -> Call:
+        """Leave it to somebody else (`gather`) to run it."""
         self._begun = True
+        return self._call
 
 
-async def _alone(actor: Actor, call: StepCall) -> Any:
-    (result,) = await perform(actor, call.frame, "step", (call,))
+async def _alone(actor: Actor, frame: Frame, call: Call) -> Any:
+    (result,) = await perform(actor, frame, "step", (call,))
     return result
 
 
-async def perform(actor: Actor, frame: Frame, verb: str, calls: Sequence[StepCall]) -> list[Any]:
+async def perform(actor: Actor, frame: Frame, verb: str, calls: Sequence[Call]) -> list[Any]:
     """Run those of `calls` that aren't recorded, all at once, while others have their turns.
 
     Raises:
@@ -127,7 +133,7 @@ async def before_waiting(actor: Actor, frame: Frame, verb: str) -> None:
         await actor.commit_aside(Turn())  # what no snapshot holds yet, before what is recorded may depend on it
 
 
-async def _together(actor: Actor, frame: Frame, calls: dict[str, StepCall]) -> dict[str, Any]:
+async def _together(actor: Actor, frame: Frame, calls: dict[str, Call]) -> dict[str, Any]:
     if not calls:
         await asyncio.sleep(0)
         return {}
@@ -145,7 +151,7 @@ async def _together(actor: Actor, frame: Frame, calls: dict[str, StepCall]) -> d
     return {key: task.result() for key, task in tasks.items()}
 
 
-async def _guarded(actor: Actor, frame: Frame, key: str, call: StepCall, errors: list[BaseException]) -> Any:
+async def _guarded(actor: Actor, frame: Frame, key: str, call: Call, errors: list[BaseException]) -> Any:
     try:
         return await _one(actor, frame, key, call)
     except BaseException as error:  # raised by whoever awaits the step
@@ -153,7 +159,7 @@ async def _guarded(actor: Actor, frame: Frame, key: str, call: StepCall, errors:
         return None
 
 
-async def _one(actor: Actor, frame: Frame, key: str, call: StepCall) -> Any:
+async def _one(actor: Actor, frame: Frame, key: str, call: Call) -> Any:
     attempt = 1
     while True:
         try:
@@ -183,18 +189,21 @@ def _recorded(name: str, value: Any, limit_bytes: int) -> bytes:
         raise TooLarge(f"{error.message}: store it elsewhere, and return where it is") from None
 
 
-async def attempt_once(actor: Actor, frame: Frame, key: str, call: StepCall, attempt: int) -> Any:
+async def attempt_once(actor: Actor, frame: Frame, key: str, call: Call, attempt: int) -> Any:
     """Call the function once, in a frame of its own."""
     inner = Frame(
         actor, Kind.STEP, f"step {call.name!r}", frame.scope, asyncio.current_task(), name=call.name, attempt=attempt
     )  # fmt: skip
-    current_frame.set(inner)
     secret = actor.around.store.derived_id("step", actor.tx, key)
     enter_step(RunningStep(actor, call.name, secret, attempt))
-    return await in_middleware(actor, inner, lambda: _function(actor, call, secret, attempt))
+    token = current_frame.set(inner)
+    try:
+        return await in_middleware(actor, inner, lambda: _function(actor, call, secret, attempt))
+    finally:
+        current_frame.reset(token)
 
 
-async def _function(actor: Actor, call: StepCall, key: str, attempt: int) -> Any:
+async def _function(actor: Actor, call: Call, key: str, attempt: int) -> Any:
     how = call.how
     if how.in_process:
         return await _in_process(actor, call, key, attempt)
@@ -213,7 +222,7 @@ async def _function(actor: Actor, call: StepCall, key: str, attempt: int) -> Any
         return await value if inspect.isawaitable(value) else value
 
 
-async def _in_process(actor: Actor, call: StepCall, key: str, attempt: int) -> Any:
+async def _in_process(actor: Actor, call: Call, key: str, attempt: int) -> Any:
     if is_async(call.fn):
         raise UsageError(f"step {call.name!r}: in_process takes a plain function, not an async one")
     if actor.around.processes is None:
@@ -240,8 +249,11 @@ class RunningStep(CurrentStep):
         self.name = name
         self.key = key
         self.attempt = attempt
-        self.sync = _SyncRunningStep(self)
         self._actor = actor
+
+    @property
+    def sync(self) -> SyncCurrentStep:  # type: ignore[override]  # it is read only
+        return _SyncRunningStep(self)  # kept, the two would hold each other
 
     async def send_update(self, *data: Any) -> None:
         await send_progress(self._actor, data)

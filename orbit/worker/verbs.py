@@ -29,7 +29,7 @@ from orbit.worker.frames import Frame, Kind, Verb, check_task, forbid, frame_of
 from orbit.worker.loops import run_each
 from orbit.worker.scopes import recall, record, run_keys
 from orbit.worker.settling import persist
-from orbit.worker.steps import How, StepCall, perform, send_progress
+from orbit.worker.steps import Call, How, StepCall, perform, send_progress
 from orbit.worker.threads import blocking
 from orbit.worker.turn import Turn, failed
 
@@ -46,7 +46,10 @@ class ActorTransaction(Transaction):
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
         self.id = actor.tx
-        self.sync = _SyncTransaction(self)
+
+    @property
+    def sync(self) -> SyncTransaction:  # type: ignore[override]  # it is read only
+        return _SyncTransaction(self)  # kept, the two would hold each other
 
     @property
     def cancel_reason(self) -> str | None:  # type: ignore[override]  # it is read only
@@ -78,14 +81,13 @@ class ActorTransaction(Transaction):
         backoff_s: float = 1.0, in_process: bool = False, **kwargs: Any,
     ) -> StepCall:  # fmt: skip
         how = How(name, retries, timeout_s, backoff_s, in_process)
-        return StepCall(self._actor, frame_of(self._actor, "step"), how, fn, args, kwargs)
+        return StepCall(self._actor, frame_of(self._actor, "step"), Call(how, fn, args, kwargs))
 
     def gather(self, *steps: Step[Any]) -> Verb[list[Any]]:
-        calls = [step for step in steps if isinstance(step, StepCall)]
-        if len(calls) != len(steps):
+        mine = [step for step in steps if isinstance(step, StepCall)]
+        if len(mine) != len(steps):
             raise UsageError("gather: takes what self.transaction.step(...) returns, not yet awaited")
-        for call in calls:
-            call.given_away()
+        calls = [step.give_away() for step in mine]
         return self._verb("gather", lambda frame: perform(self._actor, frame, "gather", calls))
 
     def each(self, name: str, items: Sequence[T], body: Callable[[T], Any]) -> Verb[None]:
@@ -233,7 +235,10 @@ class ActorConnection(Connection):
         self.session = session
         self.resumed = resumed
         self.subject = subject
-        self.sync = _SyncConnection(self)
+
+    @property
+    def sync(self) -> SyncConnection:  # type: ignore[override]  # it is read only
+        return _SyncConnection(self)  # kept, the two would hold each other
 
     def send(self, data: Any) -> Verb[None]:
         actor = self._actor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from orbit.store.embedded import EmbeddedServer
 from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from orbit.verify.proxy import Proxy
+from orbit.worker.actor import Actor
 from orbit.worker.config import WorkerConfig
 from orbit.worker.discover import spec_of
 from orbit.worker.worker import WorkerError, run_worker
@@ -75,6 +77,46 @@ async def test_an_idle_transaction_costs_no_memory_and_wakes_on_a_message(house:
         await house.send(tx, n)
         await until(house.store, tx, lambda found, n=n: found.number > n)  # type: ignore[misc]
     assert await house.updates(tx) == [[1, 0], [2, 1], [3, 2]]
+
+
+class Everything(Probed, stays_open=False):
+    n: int = 0
+
+    async def run(self) -> int:
+        self.n += 1
+        child = await self.transaction.start("child", Numbers())
+        drawn = await self.transaction.step("draw", self.draw)
+        await self.transaction.sleep("a moment", 0.001)
+        await self.transaction.send_update(drawn, await child.result())
+        return self.n
+
+    async def draw(self) -> int:
+        return 6
+
+    async def on_update(self, connection: Connection, data: Any) -> None:
+        await connection.send(data)
+        self.transaction.sync  # noqa: B018 - plain code has it made
+
+
+async def test_what_is_over_is_free_without_a_collection(house: House, fleet: Fleet) -> None:
+    """A worker has thousands of transactions a second come and go: what waits for the collector is what it weighs."""
+    await fleet.worker(Everything, Numbers, Chat, Endless)
+    gc.collect()
+    gc.disable()
+    try:
+        endless, chat = await house.start(Endless), await house.start(Chat)
+        over = [await house.start(Everything), await house.start(Numbers)]
+        session = await house.attach(over[0], "s")
+        await house.send(over[0], "hello", session)
+        await house.send(chat, "hello")
+        await house.store.cancel(endless, "enough")
+        for tx in over:
+            await until(house.store, tx, status("finished"))
+        await until(house.store, chat, lambda seen: seen.status == "idle" and seen.head.seq > 0)
+        await until(house.store, endless, status("cancelled"))
+        await soon(lambda: not any(isinstance(it, Actor) for it in gc.get_objects()))
+    finally:
+        gc.enable()
 
 
 async def test_no_more_than_the_concurrency_run_and_the_rest_follows(house: House, fleet: Fleet) -> None:
