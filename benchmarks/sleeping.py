@@ -55,7 +55,7 @@ class Night:
 
 async def measure(quick: bool) -> None:
     header()
-    count, night_s, idle_s = (1_000, 15.0, 3.0) if quick else (100_000, 180.0, 30.0)
+    count, night_s, idle_s = (1_000, 15.0, 3.0) if quick else (100_000, 300.0, 30.0)
     with tempfile.TemporaryDirectory() as folder:
         async with Stage(Path(folder)) as stage:
             night = await spend(stage, Path(folder), count, night_s, idle_s)
@@ -83,8 +83,7 @@ async def spend(stage: Stage, folder: Path, count: int, night_s: float, idle_s: 
         ledger = folder / "woken"
         wake_s = time.time() + night_s
         await start_all(broker, (Sleeper(wake_s=wake_s + 10 * n / count, path=str(ledger)) for n in range(count)))
-        while await some(broker, "running", "pending"):
-            await asyncio.sleep(0.2)
+        await until_none(broker, "running", "pending")
         if time.time() > wake_s - idle_s:
             raise SystemExit(f"the night was too short: {count} were not asleep in {night_s:.0f} s")
         each = (await used_bytes(server.url) - memory) / count
@@ -92,9 +91,10 @@ async def spend(stage: Stage, folder: Path, count: int, night_s: float, idle_s: 
         late = await ring(broker, 100)
         if time.time() > wake_s:
             raise SystemExit("the night was too short for the timers")
-        while await some(broker, "idle", "running", "pending"):
+        while not ledger.exists() or ledger.read_bytes().count(b"\n") < count:
             await asyncio.sleep(0.2)
         took_s = time.time() - wake_s
+        await until_none(broker, "idle", "running", "pending")
         lines = [text.split() for text in ledger.read_text().splitlines()]
         woken = {tx for tx, _ in lines}
         if len(lines) != count or len(woken) != count:
@@ -113,12 +113,11 @@ async def start_all(broker: Broker, states: Iterable[Sleeper]) -> None:
     await asyncio.gather(*(start_some() for _ in range(STARTERS)))
 
 
-async def some(broker: Broker, *statuses: str) -> bool:
-    """Whether there is any transaction of these statuses."""
+async def until_none(broker: Broker, *statuses: str) -> None:
+    """Until there is no transaction of these statuses. Redis is asked seldom: to find none it walks through all."""
     for status in statuses:
-        if (await broker.list(status=status, limit=1)).transactions:
-            return True
-    return False
+        while (await broker.list(status=status, limit=1)).transactions:
+            await asyncio.sleep(1)
 
 
 async def cost(worker: Process, url: str, seconds: float) -> Cost:
