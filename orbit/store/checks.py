@@ -210,7 +210,7 @@ async def _check_durability(link: Link, key: str, durability: Durability) -> Non
     if not durability.waits:
         return
     try:
-        await link.write(*durability.command(1), at=key)
+        await link.write(*durability.commands(1)[-1], at=key)
     except Internal as error:
         said = _line(error)
         if "appendonly" in said:

@@ -37,17 +37,23 @@ class Durability:
         """Whether acknowledgements wait."""
         return self.kind != "memory"
 
-    def command(self, timeout_ms: int) -> tuple[str | int, ...]:
-        """What waits on a server for at most that long until the writes of its connection are kept.
+    def commands(self, timeout_ms: int) -> tuple[tuple[str | int, ...], ...]:
+        """What waits on a server for at most that long until the writes of its connection are kept; the last one tells.
+
+        A replica says how much it has synced as it reads the question; what came along with that it syncs right after,
+        and says so by itself only once a second. So it is asked for its disk once it has answered that it has read all.
 
         Source: https://valkey.io/commands/wait/ and /waitaof/: both cover what this very connection wrote before.
         """
         if self.kind == "replicated":
-            return ("WAIT", self.replicas, timeout_ms)
-        return ("WAITAOF", 1, self.replicas, timeout_ms)
+            return (("WAIT", self.replicas, timeout_ms),)
+        if self.kind == "fsync":
+            return (("WAITAOF", 1, 0, timeout_ms),)
+        first_ms = max(1, timeout_ms // 10)
+        return ("WAIT", self.replicas, first_ms), ("WAITAOF", 1, self.replicas, max(1, timeout_ms - first_ms))
 
     def missing(self, reply: Any) -> str:
-        """Why a server's answer to `command` acknowledges nothing; empty where it does."""
+        """Why a server's answer to the last of `commands` acknowledges nothing; empty where it does."""
         disks = 1 if self.kind == "replicated" else int(reply[0])
         replicas = int(reply) if self.kind == "replicated" else int(reply[1])
         if not disks:

@@ -94,20 +94,21 @@ class Keeping:
             self._task = None
 
     async def _wait(self, mark: Command) -> tuple[int, str]:
+        wait = self._durability.commands(self._timeout_ms)
         try:
-            marked = self._pipe.send(mark, writes=True)
-            waited = self._pipe.send(self._durability.command(self._timeout_ms), writes=True)
+            asked = [self._pipe.send(command, writes=True) for command in (mark, *wait)]
         except OrbitError as error:
             return 0, _line(error)
-        answers: tuple[Any, Any] = await asyncio.gather(marked.reply, waited.reply, return_exceptions=True)
+        answers = await asyncio.gather(*(one.reply for one in asked), return_exceptions=True)
+        connection = asked[-1].connection  # known by now
         for answer in answers:
             if isinstance(answer, OrbitError | redis_errors.RedisError):
-                return waited.connection, _line(answer)
+                return connection, _line(answer)
             if isinstance(answer, BaseException):
                 raise answer
-        if marked.connection != waited.connection:
-            return waited.connection, "the connection broke before it was kept"
-        return waited.connection, self._durability.missing(answers[1])
+        if any(one.connection != connection for one in asked):
+            return connection, "the connection broke before it was kept"
+        return connection, self._durability.missing(answers[-1])
 
 
 def _line(error: Exception) -> str:

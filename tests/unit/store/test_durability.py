@@ -52,9 +52,10 @@ def test_what_a_server_s_answer_is_worth() -> None:
 
 
 def test_what_is_asked_of_a_server() -> None:
-    assert REPLICATED.command(9) == ("WAIT", 2, 9)
-    assert FSYNC.command(9) == ("WAITAOF", 1, 0, 9)
-    assert BOTH.command(9) == ("WAITAOF", 1, 2, 9)
+    assert REPLICATED.commands(90) == (("WAIT", 2, 90),)
+    assert FSYNC.commands(90) == (("WAITAOF", 1, 0, 90),)
+    assert BOTH.commands(90) == (("WAIT", 2, 9), ("WAITAOF", 1, 2, 81))
+    assert BOTH.commands(1) == (("WAIT", 2, 1), ("WAITAOF", 1, 2, 1)), "0 would be for ever"
     assert not MEMORY.waits
 
 

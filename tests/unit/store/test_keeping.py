@@ -26,6 +26,7 @@ from tests.support.replicas import Pair, pair
 
 MARK = ("SET", "mark", "1")
 REPLICATED = Durability("replicated", 1)
+SYNCED = Durability("replicated-fsync", 1)
 ANN = PublicName("ann-public-name-000000")
 TX = TxId("transaction-00000001")
 
@@ -106,6 +107,27 @@ async def test_too_few_replicas_leave_it_unknown(told: Told, keeping: Keeping) -
         told.answer(place, reply)
     with pytest.raises(OutcomeUnknown, match="0 of 1 replicas"):
         await task
+
+
+async def test_replicas_are_asked_for_their_disks_once_they_have_read_it_all(told: Told) -> None:
+    """Asked as the write comes, a replica answers before it syncs, and says so by itself only a second later."""
+    task = ask(Keeping(cast(Pipe, told), SYNCED, 5.0), "a")
+    await passes()
+    assert [command for command, _ in told.asked[1:]] == [MARK, ("WAIT", 1, 200), ("WAITAOF", 1, 1, 1800)]
+    for place, reply in enumerate((b"done", b"OK", 1)):
+        told.answer(place, reply)
+    await passes()
+    assert not task.done()
+    told.answer(3, [1, 1])
+    assert await task == b"done"
+
+
+async def test_a_replica_that_was_slow_to_read_may_have_synced_in_time(told: Told) -> None:
+    task = ask(Keeping(cast(Pipe, told), SYNCED, 5.0), "a")
+    await passes()
+    for place, reply in enumerate((b"done", b"OK", 0, [1, 1])):
+        told.answer(place, reply)
+    assert await task == b"done"
 
 
 async def test_a_wait_over_another_connection_keeps_nothing(told: Told, keeping: Keeping) -> None:
