@@ -168,10 +168,14 @@ class Engine(FakeSocket):  # type: ignore[misc]
 
     # ---- states of the whole
 
-    def cursors(self) -> set[bytes]:
-        """The ids of all log entries."""
+    def cursors(self) -> set[tuple[str, str]]:
+        """The log entries: transaction and id. Transactions that were claimed at once have their epoch in common."""
         logs = [key for key in self._db._dict if key.endswith(b":log")]
-        return {entry[0] for key in logs for entry in self.ask([b"XRANGE", key, b"-", b"+"])}
+        return {
+            (key.split(b":")[-2].decode(), entry[0].decode())
+            for key in logs
+            for entry in self.ask([b"XRANGE", key, b"-", b"+"])
+        }
 
     def state(self) -> Any:
         """All data as it is now, to go back to."""

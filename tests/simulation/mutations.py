@@ -109,6 +109,8 @@ MUTATIONS: tuple[Mutation, ...] = (
          within=40),
     _one("release: unread", "what sleeps may have an unread message",
          Lua("release", "elseif unread() then", "elseif false then"), within=120),
+    _one("release: rewound", "what was rewound since may be put to sleep",
+         Lua("release", "if m.number ~= ARGV[3] then", "if false then"), within=100, faults=("fail_over",)),
     _one("log: seq alone", "a cursor is confirmed by its seq alone",
          Lua("log", "redis.call('XRANGE', log, after, after, 'COUNT', 1)[1]",
              "redis.call('XRANGE', log, (string.match(after, '^%d+')), (string.match(after, '^%d+')))[1]"),
@@ -141,8 +143,11 @@ MUTATIONS: tuple[Mutation, ...] = (
          Lua("commit", "if ARGV[7] ~= '' then\n  redis.call('XADD'",
              "if ARGV[7] ~= '' and #entries == 0 then\n  redis.call('XADD'")),
     _one("keeping: no wait", "what wasn't kept in time is acknowledged all the same",
-         Code("orbit.store.keeping:Keeping._wait", "return waited.connection, self._durability.missing(answers[1])",
-              "return waited.connection, ''"), within=150, faults=("fail_over", "break_links")),
+         Code("orbit.store.keeping:Keeping._wait", "return connection, self._durability.missing(answers[-1])",
+              "return connection, ''"), within=150, faults=("fail_over", "break_links")),
+    _one("keeping: no mark", "a wait follows what may have been a mere read",
+         Code("orbit.store.keeping:Keeping._wait", "(mark, *wait)", "wait"),
+         within=60, faults=("lose_answered",)),
 )  # fmt: skip
 
 

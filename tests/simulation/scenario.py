@@ -12,6 +12,8 @@ from orbit.protocol.ids import TxId
 from orbit.state import State
 from orbit.store.durability import MEMORY, Durability
 from orbit.store.starts import StartOptions, by_class
+from orbit.store.store import Store
+from orbit.store.types import Work
 from orbit.verify.client import WireClient
 from orbit.verify.follower import Follower
 from tests.simulation.states import STATES, acknowledged
@@ -91,8 +93,10 @@ async def play(world: World, faults: tuple[str, ...]) -> None:
     lives = [world.process(f"person {n}").spawn(_live(cast, client, until_s)) for n, client in enumerate(cast.clients)]
     await Weather(world, random.Random(f"weather {world.seed}"), faults).blow(until_s)
     await asyncio.wait(lives)
+    observer = world.process("observer")
     try:
         async with asyncio.timeout(REST_S):
+            await observer.spawn(_all_answered(world, cast))
             await _settle(cast)
     except TimeoutError:
         for follower in cast.followers:
@@ -152,13 +156,27 @@ async def _live(cast: Cast, client: WireClient, until_s: float) -> None:
         client.hop(rude=rng.random() < 0.5)
 
 
+async def _all_answered(world: World, cast: Cast) -> None:
+    """All that was said is stored and answered, though nobody says anything any more that would wake its State."""
+    for follower in cast.followers:
+        cast.forgive(follower)
+        await _until(follower, lambda f: not f.queue or f.end is not None)
+    store = await world.open_store()
+    for tx in cast.ids:
+        while await _unanswered(store, tx):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.5)
+    await store.close()
+
+
+async def _unanswered(store: Store, tx: str) -> bool:
+    work = await store.read_work(TxId(tx), None, 1)
+    return isinstance(work, Work) and bool(work.incoming)
+
+
 async def _settle(cast: Cast) -> None:
     """All that was said is stored, each transaction is finished, and its end is seen."""
     for tx in cast.ids:
         followers = [f for f in cast.followers if f.tx == tx]
-        for follower in followers:
-            cast.forgive(follower)
-            await _until(follower, lambda f: not f.queue or f.end is not None)
         going = [f for f in followers if f.gave_up is None and f.end is None]
         if going:
             cast.say(going[0], "finish")

@@ -49,7 +49,7 @@ class Server:
     Attributes:
         skew_s: What its clock is ahead of everybody else's.
         happened: What went wrong so far, counted.
-        lost: The ids of all log entries that a failover lost; one may be written again, the same.
+        lost: Transaction and id of all log entries that a failover lost; one may be written again, the same.
         on_answer: Told each command and its answer, as they are executed.
     """
 
@@ -61,7 +61,7 @@ class Server:
         self.skew_s = 0.0
         self.away = False
         self.happened: Counter[str] = Counter()
-        self.lost: set[bytes] = set()
+        self.lost: set[tuple[str, str]] = set()
         self.engine = Engine(lambda: _BEGIN_S + loop.time() + self.skew_s, self._publish)
         self.on_answer: Callable[[str, list[bytes], Reply], None] = lambda name, fields, reply: None
         self._before: list[tuple[str, int, Callable[[], object]]] = []

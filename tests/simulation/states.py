@@ -12,6 +12,9 @@ from orbit import Connection, State
 acknowledged: dict[str, list[str]] = {}
 """By transaction, the marks of the updates whose verb has returned: these are written, come what may."""
 
+_told: dict[str, tuple[State, int, str]] = {}
+"""By transaction, what the newest item of its loop sent: by which object, the item, its mark."""
+
 
 async def echo(tag: str) -> str:
     """A step of a handler: what it gives is the message's own."""
@@ -66,8 +69,13 @@ class Ledger(Looping, stays_open=True):
         await self.transaction.each("ticks", range(1000), self.tick)
 
     async def tick(self, item: int) -> None:
+        before = _told.get(self.transaction.id)
+        if before is not None and before[0] is self and before[1] == item - 1:  # committed before this one began
+            acknowledged.setdefault(self.transaction.id, []).append(before[2])
         await self.transaction.step("pause", asyncio.sleep, self.pace_s)
-        await self.transaction.send_update(self.counted("tick", item=item))
+        mark = secrets.token_hex(4)
+        await self.transaction.send_update(self.counted("tick", item=item, mark=mark))
+        _told[self.transaction.id] = self, item, mark
 
     async def on_update(self, connection: Connection, data: Any) -> None:
         tag = await self.transaction.step("echo", echo, data["tag"])

@@ -17,7 +17,7 @@ from orbit.store.store import Store
 from orbit.store.types import Missing
 from orbit.verify.conversation import check_trace
 from orbit.verify.follower import Follower
-from orbit.verify.trace import LogEntry, Trace, seq_of
+from orbit.verify.trace import Finding, LogEntry, Trace, seq_of
 from tests.simulation.states import acknowledged
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def judge(cast: Cast, store: Store) -> None:
         trimmed = any(not whole(log or []) for log in logs.values())
         resets = [reason for reason, may_be in (("rewound", rewound), ("trimmed", trimmed)) if may_be]
         seen = check_trace(client.trace, own, resets=resets, kept=kept)
-        world.found += [str(one) for one in seen if not _needed(one.what, world.server.lost)]
+        world.found += [str(one) for one in seen if not _needed(one, world.server.lost)]
     for tx, log in logs.items():
         followers = [f for f in cast.followers if f.tx == tx]
         if log is None:
@@ -103,10 +103,10 @@ def as_seen(store: Store, log: list[Entry], follower: Follower) -> list[LogEntry
     return seen
 
 
-def _needed(what: str, lost: set[bytes]) -> bool:
+def _needed(found: Finding, lost: set[tuple[str, str]]) -> bool:
     """Whether a reset that looks needless told of an entry that was lost, and was written again since."""
-    match = re.search(r"a needless reset: .* up to ([0-9-]+);", what)
-    return match is not None and match[1].encode() in lost
+    match = re.search(r"a needless reset: .* up to ([0-9-]+);", found.what)
+    return match is not None and (found.tx, match[1]) in lost
 
 
 def _unkept(log: list[Entry], marks: Iterable[str]) -> list[str]:

@@ -33,7 +33,7 @@ class Weather:
             self.hold: 4,
         }  # fmt: skip
         drawn = {kind: weight for kind, weight in kinds.items() if rng.random() < 0.5} or {self.kill_worker: 1}
-        named = {kind: weight for kind, weight in kinds.items() if kind.__name__ in only}
+        named = {kind: weight for kind, weight in (kinds | {self.lose_answered: 4}).items() if kind.__name__ in only}
         self._kinds = named or drawn
 
     async def blow(self, until_s: float) -> None:
@@ -172,6 +172,23 @@ class Weather:
             server.away = True
             await asyncio.sleep(rng.uniform(0.01, 1.0))
             server.away = False
+
+    async def lose_answered(self) -> None:
+        """Lose a write whose reply was lost before, so that it was asked for again, over another connection."""
+        server, rng = self.world.server, self.rng
+
+        def fork() -> None:
+            server.fork()
+            server.faults.cut_after = 1.0
+            server.before("", lambda: setattr(server.faults, "cut_after", 0.0))
+
+        if not server.forked:
+            server.before("commit", fork)
+            await asyncio.sleep(rng.uniform(0.3, 1.0))
+            server.faults.cut_after = 0.0
+            if server.forked:
+                server.fail_over(0.0)
+            server.forget_rules()
 
     async def unlucky(self) -> None:
         """For a while, commands and messages meet with bad luck."""
