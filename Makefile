@@ -27,7 +27,7 @@ test: $(VENV)/.with-test ## All tests but those that need a package of Debian or
 	$(PYTEST) tests -m "system and not ($(ELSEWHERE))" -n 2 --dist loadfile
 
 # A seed, or first:end; those of CI unless told.
-SEEDS ?= 0:300
+SEEDS ?= 0:1000
 
 .PHONY: simulate
 simulate: $(VENV)/.with-test ## Whole deployments in virtual time, faults and all, from seeds (SEEDS=7, SEEDS=0:100)
