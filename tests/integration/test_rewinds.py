@@ -28,6 +28,7 @@ from orbit.verify.proxy import Proxy
 from tests.integration.edge_bench import RunningEdge
 from tests.integration.fleet import Fleet
 from tests.support.past import Past
+from tests.support.waiting import soon
 
 pytestmark = pytest.mark.timeout(60)
 ANN, BOB = "ann-" + "a" * 16, "bob-" + "b" * 16
@@ -309,7 +310,7 @@ async def test_clients_that_go_on_sending_miss_nothing_in_silence(
         talking = [asyncio.create_task(talk(follower)) for follower in followers]
         for _ in range(4):
             at = sum(numbers.values())
-            await until(lambda at=at: sum(numbers.values()) > at + 60)  # type: ignore[misc]
+            await soon(lambda at=at: sum(numbers.values()) > at + 60)  # type: ignore[misc]
             await past.remember()
             await asyncio.sleep(rng.uniform(0, 0.03))
             await past.go_back()
@@ -332,11 +333,6 @@ async def test_clients_that_go_on_sending_miss_nothing_in_silence(
     assert not found, f"ORBIT_SEED={seed}\n" + "\n".join(found[:40])
     lost, resets = sum(len(f.lost) for f in followers), sum(len(f.resets) for f in followers)
     measured(f"{sum(numbers.values())} messages, {lost} reported as lost, {resets} resets (ORBIT_SEED={seed})")
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110 - it is what the clients do that is waited for
-        await asyncio.sleep(0.001)
 
 
 def _judge(followers: list[Follower], logs: dict[tuple[str, str], Any]) -> list[str]:
