@@ -15,7 +15,7 @@ from orbit.store import types as t
 from orbit.store.store import Store
 from tests.support.processes import Stage
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 COUNT = 100_000
 RARE = 50
 AT_ONCE = 250
