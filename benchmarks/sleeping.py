@@ -116,8 +116,16 @@ async def start_all(broker: Broker, states: Iterable[Sleeper]) -> None:
 async def until_none(broker: Broker, *statuses: str) -> None:
     """Until there is no transaction of these statuses. Redis is asked seldom: to find none it walks through all."""
     for status in statuses:
-        while (await broker.list(status=status, limit=1)).transactions:
+        while await some(broker, status):
             await asyncio.sleep(1)
+
+
+async def some(broker: Broker, status: str) -> bool:
+    """Whether there is any; a page may be empty, though there is a next one."""
+    found = await broker.list(status=status, limit=1)
+    while not found.transactions and found.next is not None:
+        found = await broker.list(status=status, limit=1, page=found.next)
+    return bool(found.transactions)
 
 
 async def cost(worker: Process, url: str, seconds: float) -> Cost:
