@@ -16,7 +16,7 @@ from orbit.store.store import Store
 from orbit.store.types import Work
 from orbit.verify.client import WireClient
 from orbit.verify.follower import Follower
-from tests.simulation.states import STATES, acknowledged
+from tests.simulation.states import STATES, forget
 from tests.simulation.verdict import judge
 from tests.simulation.weather import Weather
 from tests.simulation.world import World, run_world
@@ -199,6 +199,6 @@ async def _until(follower: Follower, holds: Callable[[Follower], bool]) -> None:
 
 def run_seed(seed: int, faults: tuple[str, ...] = ()) -> World:
     """The run of a seed. `faults`: with these kinds alone, whatever the seed would have drawn."""
-    acknowledged.clear()
+    forget()
     return run_world(seed, STATES, lambda world: play(world, faults), partitions=2)
 

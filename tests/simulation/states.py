@@ -16,6 +16,12 @@ _told: dict[str, tuple[State, int, str]] = {}
 """By transaction, what the newest item of its loop sent: by which object, the item, its mark."""
 
 
+def forget() -> None:
+    """Another run begins: nothing is known of the one before, nor held by it."""
+    acknowledged.clear()
+    _told.clear()
+
+
 async def echo(tag: str) -> str:
     """A step of a handler: what it gives is the message's own."""
     await asyncio.sleep(0.01)
