@@ -19,7 +19,7 @@ from orbit.verify.client import WireClient
 from orbit.verify.follower import Follower
 from tests.support.processes import Process, Stage
 from tests.system.conftest import STATES
-from tests.system.test_workers import finish
+from tests.system.test_workers import check_writers, finish
 
 ROUNDS = int(os.environ.get("ORBIT_TEST_PAUSES", "2"))
 SEED = int(os.environ.get("ORBIT_TEST_SEED", random.randrange(2**31)))
@@ -78,21 +78,6 @@ async def one_round(
         await follower.until(lambda f, more=more: len(f.entries) >= more)  # type: ignore[misc]
         check_writers(follower, count)
     return late
-
-
-def check_writers(follower: Follower, since: int) -> None:
-    """Each grant is one process's, and nothing of an older grant comes after a newer one's.
-
-    Not "nothing of that process": on a busy machine the other may lose its lease, too, and this one go on by right.
-    """
-    writers: dict[str, int] = {}
-    newest = ""
-    for entry in follower.entries[since - 1 :]:
-        epoch = str(entry.cursor).partition("-")[2]
-        assert epoch >= newest, f"{follower.tx}: an update of an older grant after one of a newer: {entry}"
-        newest = epoch
-        assert writers.setdefault(epoch, entry.body["pid"]) == entry.body["pid"], f"two wrote under {epoch}"
-    assert len(writers) > 1
 
 
 async def too_late(stage: Stage, worker: Process) -> float:
