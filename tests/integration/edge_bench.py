@@ -16,6 +16,7 @@ from orbit.protocol.values import pack
 from orbit.store import types as t
 from orbit.store.store import Store
 from orbit.verify.link import Link
+from tests.support.waiting import PATIENCE_S
 
 QUICK = Pulse(
     probe_s=0.05, deaf_s=0.5, beat_s=0.2, dead_s=2.0, sweep_s=0.2, recent_s=0.1, over_s=0.1, linger_s=0.05,
@@ -95,7 +96,7 @@ class RunningEdge:
         about = {"port": 0, "pulse": QUICK, **self.config}
         config = EdgeConfig(self.redis, namespace=self.namespace, say=self.said.put_nowait, stop=self.stop, **about)
         self.task = asyncio.create_task(run_edge(config))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             line = ""
             while not line.startswith("orbit edge ready "):
                 line = await self.said.get()

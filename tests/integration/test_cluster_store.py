@@ -26,7 +26,7 @@ from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from orbit.store.topology import Topology
 from tests.support.programs import PROGRAMS, VALKEY, program
-from tests.support.waiting import soon
+from tests.support.waiting import PATIENCE_S, soon
 
 TX = TxId("transaction-00000001")
 ANN = PublicName("ann-public-name-000000")
@@ -251,7 +251,7 @@ class Hearing:
         self._task = asyncio.ensure_future(self.subscriber.run())
 
     async def next(self) -> Any:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.told.get()
 
     async def until(self, what: Any) -> list[Any]:

@@ -12,7 +12,6 @@ from orbit.store import types as t
 from orbit.store.store import Store
 from tests.integration.edge_bench import SCHEMA, Hand, RunningEdge
 
-pytestmark = pytest.mark.timeout(60)
 RECORD = t.StateRecord("Probe", 1, "default", SCHEMA, connection_hooks=False, keep_updates=100, retain_s=100.0)
 SESSION = "s" * 22
 ONE = "/v1/transactions/{tx}"

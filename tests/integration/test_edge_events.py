@@ -19,7 +19,6 @@ from orbit.protocol.values import pack
 from orbit.store.store import Store
 from tests.integration.edge_bench import QUICK, Hand, RunningEdge, attach, closed_with
 
-pytestmark = pytest.mark.timeout(30)
 ANN, BOB = "ann-" + "a" * 16, "bob-" + "b" * 16
 
 

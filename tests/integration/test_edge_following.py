@@ -13,7 +13,6 @@ from orbit.store import types as t
 from orbit.store.store import Store
 from tests.integration.edge_bench import Hand, RunningEdge, attach, take, updates
 
-pytestmark = pytest.mark.timeout(30)
 ANN, BOB = "ann-" + "a" * 16, "bob-" + "b" * 16
 
 

@@ -21,7 +21,6 @@ from orbit.store.store import Store
 from orbit.store.types import StoreSettings
 from tests.integration.edge_bench import QUICK, Hand, RunningEdge, attach, closed_with, take, updates
 
-pytestmark = pytest.mark.timeout(60)
 ANN = "ann-" + "a" * 16
 
 

@@ -11,7 +11,6 @@ from orbit.store.store import Store
 from orbit.verify.proxy import Proxy
 from tests.integration.edge_bench import Hand, RunningEdge, attach, take, updates
 
-pytestmark = pytest.mark.timeout(60)
 ANN = "ann-" + "a" * 16
 
 

@@ -15,8 +15,6 @@ from orbit.edge.incoming import HEAD_BYTES
 from orbit.store.store import Store
 from tests.integration.edge_bench import QUICK, Hand, RunningEdge, attach, updates
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 async def edge(redis_url: str, namespace: str, store: Store) -> AsyncIterator[RunningEdge]:

@@ -21,8 +21,8 @@ from orbit.store import types as t
 from orbit.store.store import Store
 from orbit.verify.proxy import Proxy
 from tests.integration.edge_bench import QUICK, Hand, RunningEdge, attach, updates
+from tests.support.waiting import PATIENCE_S
 
-pytestmark = pytest.mark.timeout(30)
 ANN = "ann-" + "a" * 16
 
 
@@ -134,7 +134,7 @@ async def test_leaving_closes_with_1012(redis_url: str, namespace: str, store: S
     async with plain(edge, hand) as ws:
         edge.stop.set()
         assert (await rest(ws))[1] == 1012
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await edge.task
     assert (await store.sessions(hand.tx))[1] == 0
     await edge.close()

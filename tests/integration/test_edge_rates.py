@@ -16,7 +16,6 @@ from orbit.store.store import Store
 from orbit.verify.link import Link
 from tests.integration.edge_bench import SCHEMA, Hand, RunningEdge, attach, closed_with
 
-pytestmark = pytest.mark.timeout(30)
 RATE_S = 0.01
 RECORD = t.StateRecord("Probe", 1, "default", SCHEMA, connection_hooks=False, keep_updates=100, retain_s=100.0)
 

@@ -14,7 +14,6 @@ from orbit.protocol.values import unpack
 from orbit.store.store import Store
 from tests.integration.edge_bench import Hand, RunningEdge, attach, closed_with, take, updates
 
-pytestmark = pytest.mark.timeout(30)
 ANN = "ann-" + "a" * 16
 
 

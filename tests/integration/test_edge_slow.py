@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import pytest
-
 from orbit.edge.config import PAGE_BYTES
 from orbit.store.store import Store
 from tests.integration.edge_bench import Hand, RunningEdge, attach, updates
 
-pytestmark = pytest.mark.timeout(60)
 MIB = 1024 * 1024
 BLOCK = "x" * 20_000
 SLOW = {"max_queue": 1, "write_limit": 1024}

@@ -68,7 +68,6 @@ async def encoding(bench: Bench) -> Any:
     return await job.result()
 
 
-@pytest.mark.timeout(300)  # a process for each chunk, at each point
 @pytest.mark.usefixtures("small_chunks")
 def test_each_chunk_counts_once() -> None:
     report = assert_crash_consistent(encoding, encode)

@@ -34,7 +34,6 @@ from orbit.verify.proxy import Proxy
 from tests.integration.edge_bench import RunningEdge
 from tests.integration.fleet import Fleet
 
-pytestmark = pytest.mark.timeout(60)
 REPLICATED = Durability("replicated", 1)
 QUICK = {"appendonly": "no", "repl-diskless-sync-delay": "0", "repl-timeout": "3600"}
 SESSIONS = 6

@@ -23,8 +23,7 @@ from tests.integration.test_edge_http import RECORD
 from tests.integration.test_edge_plain import *  # noqa: F403
 from tests.integration.test_edge_sends import *  # noqa: F403
 from tests.integration.test_edge_slow import *  # noqa: F403
-
-pytestmark = pytest.mark.timeout(30)
+from tests.support.waiting import PATIENCE_S
 
 
 @dataclass
@@ -40,7 +39,7 @@ class RunningHost(RunningEdge):
         self.task = asyncio.create_task(self.server.serve([listener]))
         self.url = url_of(listener, "127.0.0.1") + "/live"
         self.http = httpx.AsyncClient(base_url=self.url, trust_env=False)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (await self.http.get("/readyz")).status_code != 200:
                 pass
         return self

@@ -28,9 +28,8 @@ from orbit.verify.proxy import Proxy
 from tests.integration.edge_bench import RunningEdge
 from tests.integration.fleet import Fleet
 from tests.support.past import Past
-from tests.support.waiting import soon
+from tests.support.waiting import PATIENCE_S, soon
 
-pytestmark = pytest.mark.timeout(60)
 ANN, BOB = "ann-" + "a" * 16, "bob-" + "b" * 16
 
 
@@ -306,7 +305,7 @@ async def test_clients_that_go_on_sending_miss_nothing_in_silence(
                 follower.send({"client": name, "n": 100 + numbers[name, follower.tx]})
             await follower.until_stored()
 
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE_S):
         talking = [asyncio.create_task(talk(follower)) for follower in followers]
         for _ in range(4):
             at = sum(numbers.values())

@@ -28,7 +28,7 @@ from orbit.worker.worker import WorkerError, run_worker
 from tests.integration.fleet import Fleet, status, until
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
-from tests.support.waiting import soon
+from tests.support.waiting import PATIENCE_S, soon
 
 
 class Numbers(Probed, stays_open=False):
@@ -243,7 +243,7 @@ class Slow(Probed, stays_open=False):
     async def slow(self) -> str:
         Probed.probe.seen.append("slow")
         Probed.probe.begun.set()
-        await asyncio.wait_for(Probed.probe.go.wait(), 30)
+        await asyncio.wait_for(Probed.probe.go.wait(), PATIENCE_S)
         return "done"
 
 

@@ -32,7 +32,6 @@ def digests(hash_seed: str, seeds: list[int]) -> list[str]:
     return done.stdout.split()
 
 
-@pytest.mark.timeout(240)
 def test_a_seed_gives_the_same_run_in_any_process() -> None:
     seeds = list(SEEDS)
     there = digests("1", seeds)

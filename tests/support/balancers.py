@@ -22,7 +22,7 @@ from tests.support.waiting import soon
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NOBODY = 65534
 SYSTEM_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-START_S = 20.0
+START_S = 60.0
 
 
 class Balancer(ABC):

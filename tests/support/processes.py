@@ -26,7 +26,7 @@ import httpx
 from orbit.store.embedded import EmbeddedServer
 
 READY = re.compile(r"orbit \w+ ready\b.*")
-START_S = 30.0
+START_S = 60.0
 """How long a process may take until it says that it is ready."""
 
 

@@ -1,4 +1,5 @@
-"""Waiting for what nobody announces."""
+"""Waiting for what nobody announces, and how long to wait at most: far longer than a slow, busy machine takes, so that
+an end of patience means a hang, never a slow machine."""
 
 from __future__ import annotations
 
@@ -6,7 +7,10 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
+"""For one event."""
+SCENE_S = 180.0
+"""For a whole scene of real processes; less than pytest's own limit of a test."""
 
 
 async def soon(condition: Callable[[], object] | Callable[[], Awaitable[object]]) -> None:

@@ -25,7 +25,7 @@ from orbit.verify.trace import LogEntry, Trace
 from tests.support.balancers import DEPLOY, Balancer, HAProxy, Nginx
 from tests.support.event_client import EventClient
 from tests.support.processes import Process, Stage
-from tests.support.waiting import soon
+from tests.support.waiting import SCENE_S, soon
 from tests.system.conftest import STATES
 
 pytestmark = [pytest.mark.system, pytest.mark.balancer]
@@ -165,7 +165,7 @@ async def test_no_token_in_the_query_is_logged(site: Site) -> None:
 
 async def test_clients_resume_over_a_killed_edge(site: Site, measured: Callable[[str], None]) -> None:
     clients = [WireClient([site.url], name=f"client {n}") for n in range(10)]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(SCENE_S):
         tx = await site.stage.start(site.url, "Pulse")
         for client in clients:
             await client.__aenter__()
@@ -192,7 +192,7 @@ async def test_edges_are_replaced_one_by_one_under_load(
 ) -> None:
     rng = random.Random(seed)
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(SCENE_S):
         ids = [await site.stage.start(site.url, "Pulse", every_s=0.1) for _ in range(TRANSACTIONS)]
         clients = [
             WireClient([site.url], codec=rng.choice(("json", "msgpack")), name=f"client {n}")
@@ -255,7 +255,7 @@ async def judge_events(site: Site, listeners: list[EventClient], ids: list[str])
 
 
 async def test_plain_mode_shows_sends_and_is_told_when_its_edge_leaves(site: Site) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(SCENE_S):
         tx = await site.stage.start(site.url, "Pulse", every_s=0.05)
         address = site.url.replace("http", "ws", 1) + f"/v1/transactions/{tx}/ws"
         async with connect(address, proxy=None, compression=None) as ws:
@@ -280,7 +280,7 @@ async def test_a_draining_edge_gets_no_new_connection_while_it_still_serves_the_
     """By its /readyz alone, without a word to the balancer: so with HAProxy only."""
     redis = (await stage.embedded()).url
     leaving, staying = await stage.edge(redis, "--drain-s", "20"), await stage.edge(redis)
-    async with HAProxy(stage, [address(leaving), address(staying)]) as balancer, asyncio.timeout(60):
+    async with HAProxy(stage, [address(leaving), address(staying)]) as balancer, asyncio.timeout(SCENE_S):
         links = [await Link.open(balancer.url) for _ in range(4)]
         leaving.signal(signal.SIGTERM)
         waiting = [asyncio.create_task(link.expect("goaway")) for link in links]

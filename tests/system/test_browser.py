@@ -16,6 +16,7 @@ import pytest
 from playwright.async_api import Locator, Page, async_playwright, expect
 
 from tests.support.processes import Process, Stage, free_port
+from tests.support.waiting import SCENE_S
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
 ROOT = Path(__file__).parents[2]
@@ -80,7 +81,7 @@ async def test_an_image_is_fetched_shown_and_finished_with_ok(
     site = await Site.open(stage)
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(SCENE_S):
         await page.goto(site.url)
         await page.get_by_role("button", name="Fetch").click()
         image = page.locator("#image img")
@@ -170,7 +171,7 @@ async def test_the_page_of_ones_own_that_the_docs_make(stage: Stage, page: Page)
     own = await OwnPage.open(stage)
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(SCENE_S):
         await page.goto(own.url)
         await page.get_by_role("button", name="Count down").click()
         number, alert = page.get_by_role("status"), page.get_by_role("alert")
@@ -197,7 +198,7 @@ async def test_the_page_of_ones_own_that_the_docs_make(stage: Stage, page: Page)
 async def test_the_page_of_ones_own_says_what_is_final(stage: Stage, page: Page) -> None:
     write_own_page(stage.folder)
     own = await OwnPage.open(stage)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(SCENE_S):
         await page.goto(f"{own.url}/countdowns/0123456789abcdef")
         await expect(page.get_by_role("status")).to_have_text("no such transaction", timeout=20_000)
 
@@ -214,7 +215,7 @@ async def test_the_page_of_ones_own_with_tokens(stage: Stage, page: Page) -> Non
     faults, asked = [], []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(SCENE_S):
         await page.goto(own.url)
         await page.get_by_role("button", name="Count down").click()
         number, say = page.get_by_role("status"), page.get_by_role("button", name="Say")
@@ -242,7 +243,7 @@ async def test_a_page_takes_the_next_edge_as_the_docs_show(stage: Stage, page: P
     (stage.folder / "several.html").write_text(text)
     serve = ("-m", "http.server", "--bind", "127.0.0.1", str(port))
     await (await stage.spawn("pages", sys.executable, *serve)).says("Serving")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(SCENE_S):
         await page.goto(f"{origin}/several.html")
         number = page.get_by_role("status")
         left = await left_in(number)

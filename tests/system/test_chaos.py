@@ -13,7 +13,7 @@ from tests.support.processes import Process, Stage
 from tests.system.conftest import STATES
 from tests.system.crowd import Crowd, judge, set_within, settle
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.system
 
 STATES_USED = ("Ledger", "Looping", "Threaded")
 TRANSACTIONS = int(os.environ.get("ORBIT_CHAOS_TRANSACTIONS", "50"))

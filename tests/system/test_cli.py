@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.processes import Process, Stage
+from tests.support.waiting import PATIENCE_S
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system
@@ -34,7 +35,7 @@ class Shell:
     async def run(self, *arguments: str, status: int = 0, **env: str) -> list[str]:
         """Run a command to its end; what it printed on stdout."""
         process = await self.begin(*arguments, **env)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             assert await process.wait() == status, process.tail()
         if status:
             assert_one_line(process)
@@ -116,7 +117,7 @@ async def test_cancel(shell: Shell) -> None:
     tx = id_of(await shell.run("start", "Patient"))
     tail = await shell.begin("tail", tx, "--json")
     await shell.run("cancel", tx, "--reason", "enough")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert await tail.wait() == 1, tail.tail()
     assert json.loads(tail.out[-1])["status"] == "cancelled"
     assert assert_one_line(tail) == "orbit: cancelled: the transaction was cancelled"
@@ -127,7 +128,7 @@ async def test_cancel(shell: Shell) -> None:
 async def test_a_failed_one_has_no_result(shell: Shell) -> None:
     tx = id_of(await shell.run("start", "Broken"))
     process = await shell.begin("result", tx)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert await process.wait() == 1
     assert "failed" in assert_one_line(process)
     assert "it was meant to" in assert_one_line(process)
@@ -135,7 +136,7 @@ async def test_a_failed_one_has_no_result(shell: Shell) -> None:
 
 async def test_following_one_that_fails_fails_after_its_updates(shell: Shell) -> None:
     follow = await shell.begin("start", "Second", "--follow")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert await follow.wait() == 1
     tx, *updates = follow.out
     assert updates == ['"try 1"']
@@ -204,7 +205,7 @@ async def test_who_reads_no_further_harms_nothing(shell: Shell, tmp_path: Path) 
     await shell.run("result", tx)
     command = f'"$0" -m orbit tail {tx} {" ".join(shell.where)} | head -n 1'
     process = await shell.stage.spawn("sh", "/bin/sh", "-c", command, sys.executable)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await process.wait()
     assert messages(list(process.out)) == [{"n": 1}]
     assert not process.said, process.tail()

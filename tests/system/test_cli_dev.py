@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import Process, Stage
+from tests.support.waiting import PATIENCE_S
 from tests.system.conftest import STATES
 from tests.system.test_cli import APP, Shell, id_of, messages
 
@@ -67,7 +68,7 @@ async def gone(pids: list[int]) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(watched, ended.set)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 await ended.wait()
         finally:
             loop.remove_reader(watched)
@@ -103,7 +104,7 @@ async def test_takes_everything_down(stage: Stage, number: signal.Signals) -> No
         assert sum(" worker " in command for command in below.values()) == 2
         assert sum(" edge " in command for command in below.values()) == 1
         process.signal(number)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             assert await process.wait() == 0, process.tail()
         await gone(list(below))
         assert "Traceback" not in process.tail(200)
@@ -127,7 +128,7 @@ async def test_a_second_signal_exits_at_once(stage: Stage) -> None:
         process.signal(signal.SIGINT)
         await process.says("draining")
         process.signal(signal.SIGINT)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             assert await process.wait() == 128 + signal.SIGINT
         await gone(below)
 
@@ -152,7 +153,7 @@ async def test_an_edge_that_dies_comes_back_where_it_was(stage: Stage) -> None:
         await process.says("edge: was killed by SIGKILL")
         await shell.run("send", tx, "after")
         await shell.run("send", tx, "close")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             assert await tail.wait() == 0, tail.tail()
         assert [one["heard"] for one in messages(list(tail.out))] == ["before", "after"]
 

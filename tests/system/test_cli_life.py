@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import Stage
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.system
 
@@ -62,7 +63,7 @@ async def test_a_second_signal_exits_at_once_though_the_loop_is_blocked(stage: S
     worker.signal(signal.SIGTERM)
     await worker.says("draining")
     worker.signal(signal.SIGINT)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         assert await worker.wait() == 128 + signal.SIGINT
 
 
@@ -76,14 +77,14 @@ async def test_a_signal_while_the_code_is_imported_is_heeded_after_that(stage: S
     worker.signal(signal.SIGTERM)
     await worker.says("draining")
     gate.write_text("go")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         assert await worker.wait() == 0, worker.tail()
 
 
 async def test_one_signal_drains(stage: Stage) -> None:
     server = await stage.embedded()
     edge = await stage.edge(server.url)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         assert await edge.terminate() == 0, edge.tail()
 
 

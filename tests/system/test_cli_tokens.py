@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import EndedEarly, Stage
+from tests.support.waiting import PATIENCE_S
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system
@@ -17,7 +18,7 @@ APP = STATES / "cli_states.py"
 async def run(stage: Stage, *arguments: str, status: int = 0, token: str = "") -> tuple[list[str], list[str]]:
     """Run a command to its end: its lines on stdout, and on stderr."""
     process = await stage.orbit(*arguments, env={"ORBIT_TOKEN": token} if token else {})
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert await process.wait() == status, process.tail()
     return list(process.out), list(process.said)
 

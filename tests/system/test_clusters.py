@@ -24,9 +24,10 @@ from orbit.verify.follower import Follower
 from orbit.verify.logs import check_complete, check_logs
 from tests.support.processes import Stage
 from tests.support.programs import PROGRAMS, VALKEY, program
+from tests.support.waiting import SCENE_S
 from tests.system.conftest import STATES
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.system
 
 KEYS = Keys("orbit", DEFAULT_PARTITIONS)
 AT_ONCE_S = 0.05
@@ -162,7 +163,7 @@ async def kill(fleet: Fleet, primary: EmbeddedServer, replaced: Callable[[], obj
 
 @pytest.mark.parametrize("name", PROGRAMS)
 async def test_on_a_cluster(stage: Stage, seed: int, measured: Callable[[str], None], name: str) -> None:
-    async with EmbeddedCluster(program=program(name)) as cluster, asyncio.timeout(150):
+    async with EmbeddedCluster(program=program(name)) as cluster, asyncio.timeout(SCENE_S):
         fleet = Fleet(stage, cluster.url, seed)
         await fleet.start(transactions=8)
         holders = {one.tx: await cluster.primary_of(slot_of(one.tx)) for one in fleet.followers}
@@ -203,7 +204,7 @@ async def reshard(fleet: Fleet, cluster: EmbeddedCluster, name: str) -> int:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 async def test_under_sentinels(stage: Stage, seed: int, measured: Callable[[str], None], name: str) -> None:
-    async with SentinelTrio(program=program(name)) as trio, asyncio.timeout(150):
+    async with SentinelTrio(program=program(name)) as trio, asyncio.timeout(SCENE_S):
         fleet = Fleet(stage, trio.url, seed)
         await fleet.start(transactions=3)
         measured(await rewind(fleet, trio, trio.servers[1], lambda tx: True))

@@ -18,10 +18,11 @@ from orbit.verify.client import WireClient
 from orbit.verify.follower import Follower
 from orbit.verify.proxy import Proxy
 from tests.support.processes import Process, Stage
+from tests.support.waiting import SCENE_S
 from tests.system.conftest import STATES
 from tests.system.test_edges import judge
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.system
 
 
 class Scene:
@@ -34,7 +35,7 @@ class Scene:
     @classmethod
     @asynccontextmanager
     async def set(cls, stage: Stage, edge: Process, padding_bytes: int = 0) -> AsyncIterator[Scene]:
-        async with WireClient([edge.url], name="watcher") as client, asyncio.timeout(90):
+        async with WireClient([edge.url], name="watcher") as client, asyncio.timeout(SCENE_S):
             busy = client.follow(await stage.start(edge.url, "Pulse", every_s=0.02, padding_bytes=padding_bytes))
             quiet = client.follow(await stage.start(edge.url, "Watchful"))
             await busy.until(lambda f: len(f.entries) > 10)

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from tests.support.processes import Process, Stage
+from tests.support.waiting import SCENE_S
 from tests.system.test_cli import Shell, assert_one_line, messages
 from tests.system.test_cli_dev import children_of, gone
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.system
 
 
 async def ended(process: Process) -> int:
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(SCENE_S):
         return await process.wait()
 
 
@@ -49,7 +50,7 @@ async def test_a_dropped_update_is_found(stage: Stage) -> None:
 
 async def test_kept_it_runs_until_it_is_told_to_end(stage: Stage) -> None:
     process = await stage.orbit("demo", "--size-mb", "4", "--keep")
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(SCENE_S):
         line = await process.says("orbit tail")
     _, _, tx, _, url = line.split()[-5:]
     below = list(children_of(process.pid))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orbit.config import Timing
 from orbit.verify.audit import read_logs
 from orbit.verify.client import WireClient
 from orbit.verify.conversation import check_trace
@@ -18,6 +19,7 @@ from orbit.verify.follower import Follower
 from orbit.verify.link import Link
 from orbit.verify.logs import check_complete, check_logs
 from tests.support.processes import Process, Stage
+from tests.support.waiting import SCENE_S
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system
@@ -61,7 +63,7 @@ async def test_sessions_of_a_killed_edge_are_gone_once_after_the_grace(
     redis = (await stage.embedded()).url
     doomed, edge = await stage.edge(redis, "--grace-s", "2"), await stage.edge(redis, "--grace-s", "2")
     await stage.worker(APP, redis)
-    async with WireClient([edge.url], name="watcher") as watcher, asyncio.timeout(60):
+    async with WireClient([edge.url], name="watcher") as watcher, asyncio.timeout(SCENE_S):
         tx = await stage.start(edge.url, "Watchful")
         seen = watcher.follow(tx)
         await seen.until(lambda f: len(told(f, "came")) == 1)
@@ -110,7 +112,7 @@ async def test_an_edge_that_was_paused_past_its_death_takes_its_places_again(
     async with (
         WireClient([edge.url], name="watcher") as watcher,
         WireClient([paused.url], name="on the paused edge") as there,
-        asyncio.timeout(60),
+        asyncio.timeout(SCENE_S),
     ):
         seen = watcher.follow(await stage.start(edge.url, "Watchful"))
         follower = there.follow(seen.tx)
@@ -141,7 +143,7 @@ async def test_a_private_update_reaches_its_session_alone_also_in_a_resume(stage
     async with (
         WireClient(edges, name="one") as one,
         WireClient(edges, name="two", codec="msgpack") as two,
-        asyncio.timeout(60),
+        asyncio.timeout(SCENE_S),
     ):
         tx = await stage.start(edges[0], "Watchful")
         mine, other = one.follow(tx), two.follow(tx)
@@ -167,7 +169,7 @@ async def test_a_private_update_reaches_its_session_alone_also_in_a_resume(stage
         await judge(edges[0], mine, other)
 
 
-@pytest.mark.timeout(90 + 4 * STALL_S)
+@pytest.mark.timeout(300 + 4 * STALL_S)
 async def test_a_client_that_stops_reading_costs_the_edge_nothing_and_misses_nothing(
     stage: Stage, measured: Callable[[str], None]
 ) -> None:
@@ -176,7 +178,7 @@ async def test_a_client_that_stops_reading_costs_the_edge_nothing_and_misses_not
     await stage.worker(APP, redis)
     slow = WireClient([edge.url], name="slow", codec="msgpack")
     slow.options = {"max_queue": 1, "sock": _narrow(edge.url)}
-    async with WireClient([edge.url], name="quick", codec="msgpack") as quick, asyncio.timeout(60 + 3 * STALL_S):
+    async with WireClient([edge.url], name="quick", codec="msgpack") as quick, asyncio.timeout(SCENE_S + 3 * STALL_S):
         tx = await stage.start(edge.url, "Pulse", every_s=0.005, padding_bytes=4000, limit=int(STALL_S * 200) + 400)
         beside = quick.follow(tx)
         stalled = slow.follow(tx)
@@ -256,7 +258,7 @@ async def test_drain_says_goaway_and_closes_with_1012(stage: Stage, measured: Ca
     await stage.worker(APP, redis)
     assert (await stage.http.get(f"{leaving.url}/readyz")).status_code == 200
     idle = await Link.open(leaving.url)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(SCENE_S):
         clients = [WireClient([leaving.url, staying.url], name=f"client {n}") for n in range(10)]
         running = []
         tx = await stage.start(staying.url, "Pulse", every_s=0.01)
@@ -292,7 +294,7 @@ async def test_drain_says_goaway_and_closes_with_1012(stage: Stage, measured: Ca
     assert 0 <= goaway["reconnect_after_ms"] <= 3000
     assert waits[-1] <= 3000
     assert len(set(waits)) > 1, "the times are staggered"
-    assert took < 5
+    assert took < Timing().drain_s / 2, "its own --drain-s counts"
 
 
 async def _until_closed(link: Link) -> None:

@@ -16,12 +16,11 @@ from orbit import Broker, Client, TransactionFailed
 from orbit.protocol.messages import End, Rejected, Reset, Update
 from orbit.pytest_plugin import Dev
 from tests.support.processes import Process, Stage
-from tests.support.waiting import soon
+from tests.support.waiting import PATIENCE_S, soon
 
 pytestmark = pytest.mark.system
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LEASE = ("--lease-s", "1")
-PATIENCE_S = 90.0
 
 
 @pytest.fixture(autouse=True)

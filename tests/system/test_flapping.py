@@ -14,10 +14,11 @@ from orbit.verify.client import WireClient
 from orbit.verify.follower import Follower
 from orbit.verify.link import Link
 from tests.support.processes import Stage
+from tests.support.waiting import SCENE_S
 from tests.system.conftest import STATES
 from tests.system.test_edges import judge
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.system
 
 ROUNDS = 300
 SESSION = "a-session-that-flaps-all-the-time"
@@ -56,7 +57,7 @@ async def test_a_client_that_flaps_harms_nobody(stage: Stage, measured: Callable
     server = await stage.embedded()
     edge = await stage.edge(server.url, "--grace-s", "0.2")
     await stage.worker(STATES / "pulse.py", server.url, "--grace-s", "0.2")
-    async with WireClient([edge.url], name="steady", codec="msgpack") as steady, asyncio.timeout(90):
+    async with WireClient([edge.url], name="steady", codec="msgpack") as steady, asyncio.timeout(SCENE_S):
         follower = steady.follow(await stage.start(edge.url, "Counting", every_s=0.02))
         await beat(follower, 20)
         alone = await beat(follower, 100)

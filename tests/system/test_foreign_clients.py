@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.processes import Stage
+from tests.support.waiting import PATIENCE_S
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system
@@ -39,7 +40,7 @@ async def test_the_command_line_of_websockets_shows_updates_and_sends(stage: Sta
     shown = await stage.spawn(
         "websockets", sys.executable, "-m", "websockets", plain_url(edge.url, tx), listens=True
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await shown.says('{"n":20}')
         shown.hear("hello")
         await shown.says('{"heard":"hello"}')
@@ -57,7 +58,7 @@ async def test_ws_of_npm_shows_updates_and_sends(stage: Stage, node: str) -> Non
     tx = await stage.start(edge.url, "Echo", limit=20, until=2)
     url = plain_url(edge.url, tx)
     shown = await stage.spawn("ws", node, str(NPM / "plain.mjs"), url, listens=True)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await shown.says('{"n":20}')
         shown.hear("hello")
         await shown.says('{"heard":"hello"}')
@@ -65,7 +66,7 @@ async def test_ws_of_npm_shows_updates_and_sends(stage: Stage, node: str) -> Non
         await shown.says("closed 1000 finished")
     assert list(shown.out)[:20] == [json.dumps({"n": n}, separators=(",", ":")) for n in range(1, 21)]
     nobody = await stage.spawn("ws", node, str(NPM / "plain.mjs"), plain_url(edge.url, "no-such-transaction"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await nobody.says("refused 404")
 
 
@@ -85,7 +86,7 @@ async def test_an_event_source_resumes_over_a_killed_edge_with_every_update_once
         edge = await stage.edge(redis, "--port", str(urlsplit(edge.url).port))
     await shown.says('"data":{"n":300}')
     await stage.http.post(f"{edge.url}/v1/transactions/{tx}/messages", json={"data": "bye"})
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert await shown.wait() == 0, shown.tail()
     told = [json.loads(line) for line in shown.out]
     assert [one["data"]["data"]["n"] for one in told if one["type"] == "update"] == list(range(1, 301))

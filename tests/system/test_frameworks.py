@@ -23,13 +23,13 @@ import pytest
 from orbit import SyncBroker
 from orbit.client import End
 from tests.support.processes import Stage
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.system
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 IMGUR = EXAMPLES / "imgur"
 DRIVER = Path(__file__).parent / "frameworks.mjs"
-PATIENCE_S = 60.0
 
 
 @contextlib.contextmanager

@@ -10,10 +10,11 @@ import pytest
 from orbit.verify.client import WireClient
 from orbit.verify.trace import Message
 from tests.support.processes import Stage
+from tests.support.waiting import SCENE_S
 from tests.system.conftest import STATES
 from tests.system.test_edges import judge
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.system
 
 
 def rejections(client: WireClient) -> list[Message]:
@@ -24,7 +25,7 @@ async def test_a_full_redis_refuses_and_then_goes_on(stage: Stage, measured: Cal
     server = await stage.embedded(config={"maxmemory-policy": "noeviction"})
     edge = await stage.edge(server.url)
     worker = await stage.worker(STATES / "pulse.py", server.url, "--lease-s", "2")
-    async with WireClient([edge.url], name="watcher") as client, asyncio.timeout(90):
+    async with WireClient([edge.url], name="watcher") as client, asyncio.timeout(SCENE_S):
         busy = client.follow(await stage.start(edge.url, "Pulse", every_s=0.02))
         quiet = client.follow(await stage.start(edge.url, "Watchful"))
         await busy.until(lambda f: len(f.entries) > 10)

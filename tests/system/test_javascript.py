@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.processes import Stage
+from tests.support.waiting import PATIENCE_S, SCENE_S
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system
@@ -77,7 +78,7 @@ async def test_no_gap_no_repeat_and_each_message_once(stage: Stage, tmp_path: Pa
         await speaker.says(f'{{"n":{count}}}')
         await edge.kill()
         await stage.edge(redis, "--port", str(urlsplit(edge.url).port))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(SCENE_S):
         assert await speaker.wait() == 0, speaker.tail()
     told = [json.loads(line) for line in speaker.out]
     updates = [message["data"] for message in told if message["type"] == "update"]
@@ -104,7 +105,7 @@ async def test_a_used_session_goes_on_after_its_last_mid(
     script = tmp_path / "resumed.mjs"
     script.write_text(RESUMED.format(make=make, socket=socket))
     page = await stage.spawn("node", node, "--experimental-websocket", str(script), tx, edge.url)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert await page.wait() == 0, page.tail()
     assert json.loads(page.out[-1]) == ["before", "after the reload", "by HTTP", "after HTTP"]
 
@@ -116,6 +117,6 @@ async def test_the_command_prints_updates_and_sends_lines(stage: Stage, node: st
     tx = await stage.start(edge.url, "Echo", limit=3, until=1)
     line = f'echo hello | "$0" --experimental-websocket "$1" {tx} {edge.url}'
     process = await stage.spawn("sh", "/bin/sh", "-c", line, node, str(FOLDER / "follow.mjs"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         assert await process.wait() == 0, process.tail()
     assert '{"heard":"hello"}' in process.out

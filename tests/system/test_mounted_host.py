@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from orbit.verify.link import Link
 from tests.support.processes import Process, Stage
+from tests.support.waiting import PATIENCE_S
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system
@@ -64,7 +65,7 @@ async def test_nothing_that_is_open_keeps_the_host_from_stopping(stage: Stage) -
         while await stage.metric(edge, "orbit_edge_watched") < 2:
             pass
         host.signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await told_to_go(link)
             assert "event: end" not in [line async for line in lines]
             await plain.wait_closed()

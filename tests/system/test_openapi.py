@@ -15,7 +15,7 @@ from orbit.edge.http.openapi import OPERATIONS
 from tests.support.processes import Stage
 from tests.system.conftest import STATES
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.system
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 EXAMPLES = "25"

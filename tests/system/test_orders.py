@@ -23,7 +23,7 @@ from tests.system.conftest import STATES
 from tests.system.crowd import set_within
 from tests.system.states.orders import LINES
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.system
 
 SECONDS = float(os.environ.get("ORBIT_ORDERS_S", "8"))
 WORKERS, AT_ONCE = 3, 40

@@ -18,6 +18,7 @@ import pytest
 from orbit.verify.client import WireClient
 from orbit.verify.follower import Follower
 from tests.support.processes import Process, Stage
+from tests.support.waiting import SCENE_S
 from tests.system.conftest import STATES
 from tests.system.test_workers import check_writers, finish
 
@@ -29,7 +30,7 @@ _TOO_LATE = re.compile(
     r'^orbit_worker_(?:commits_total\{answer="fenced"\}|released_total\{how="(?:gone|lapsed)"\}) (.*)$', re.MULTILINE
 )
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120 + 20 * ROUNDS)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300 + 20 * ROUNDS)]
 
 
 async def test_a_worker_that_was_stopped_for_three_leases(stage: Stage, measured: Callable[[str], None]) -> None:
@@ -47,7 +48,7 @@ async def test_a_worker_that_was_stopped_for_three_leases(stage: Stage, measured
             await follower.until(lambda f: len(f.entries) > 20)
         for seed in range(SEED, SEED + ROUNDS):
             print(f"seed {seed}", flush=True)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(SCENE_S):
                 refused += await one_round(stage, followers, paused, other, random.Random(seed))
             paused, other = other, paused
         await finish(client, edge.url)

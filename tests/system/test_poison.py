@@ -11,9 +11,10 @@ import pytest
 
 from orbit.verify.link import Link
 from tests.support.processes import Process, Stage
+from tests.support.waiting import SCENE_S
 from tests.system.conftest import STATES
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.system
 HEALTHY, WORKERS, LEASE_S = 200, 2, "2"
 
 
@@ -64,7 +65,7 @@ async def test_it_alone_is_refused(stage: Stage, measured: Callable[[str], None]
     began_s = loop.time()
     for mid, data in enumerate(("before", "die", "after"), 1):
         await speaker.send({"type": "send", "tx": tx, "mid": mid, "data": data})
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(SCENE_S):
         heard = [await speaker.expect("update") for _ in range(1)]
         refused = await speaker.expect("rejected")
         heard.append(await speaker.expect("update"))

@@ -12,10 +12,11 @@ import pytest
 
 from orbit.verify.client import WireClient
 from tests.support.processes import Stage
+from tests.support.waiting import SCENE_S
 from tests.system.conftest import STATES
 from tests.system.test_edges import judge
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.system
 
 CROWD, ROOM = 1500, 400
 HANDSHAKE = (
@@ -57,7 +58,7 @@ async def test_a_crowd_that_comes_at_once(stage: Stage, measured: Callable[[str]
     edge = await stage.edge(redis, "--max-connections", str(ROOM))
     await stage.worker(STATES / "pulse.py", redis)
     writers: list[asyncio.StreamWriter] = []
-    async with WireClient([edge.url], name="steady") as steady, asyncio.timeout(90):
+    async with WireClient([edge.url], name="steady") as steady, asyncio.timeout(SCENE_S):
         follower = steady.follow(await stage.start(edge.url, "Pulse", every_s=0.02))
         await follower.until(lambda f: len(f.entries) > 10)
         heads = await asyncio.gather(*(knock(edge.url, writers) for _ in range(CROWD)))

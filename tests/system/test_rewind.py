@@ -17,6 +17,7 @@ from orbit.verify.follower import Follower
 from orbit.verify.logs import check_complete, check_logs
 from orbit.verify.trace import LogEntry
 from tests.support.processes import Stage
+from tests.support.waiting import SCENE_S
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system
@@ -40,7 +41,7 @@ async def test_redis_goes_back_in_time(stage: Stage, seed: int, measured: Callab
     clients = [WireClient(edges, name=f"client {n}", rng=random.Random(rng.random())) for n in range(4)]
     running = [asyncio.create_task(client.run()) for client in clients]
     followers = [client.follow(tx) for client in clients for tx in old]
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(SCENE_S):
         await say_until(followers, 1, 3)
         async with Redis.from_url(server.url) as redis:
             await redis.execute_command("SAVE")

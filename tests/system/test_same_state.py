@@ -12,6 +12,7 @@ import pytest
 from orbit.verify.client import WireClient
 from orbit.verify.conversation import check_trace
 from tests.support.processes import Stage
+from tests.support.waiting import PATIENCE_S
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system
@@ -37,7 +38,7 @@ EXPECTED: list[Any] = [
 
 async def play(stage: Stage, url: str, codec: str) -> list[Any]:
     """Run the State with a client at `url`; what that client saw, without cursors."""
-    async with WireClient([url], codec=codec) as client, asyncio.timeout(30):
+    async with WireClient([url], codec=codec) as client, asyncio.timeout(PATIENCE_S):
         follower = client.follow(await stage.start(url, "Recipe", words=WORDS))
         await follower.until(lambda f: f.updates and f.updates[-1] == "run is over")
         for message in ({"$bytes": "no bytes"}, "oops", "mine", "end"):

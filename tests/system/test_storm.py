@@ -21,7 +21,7 @@ from tests.support.processes import Process, Stage, free_port
 from tests.system.conftest import STATES
 from tests.system.crowd import Crowd, judge, set_within, settle
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.system
 
 TRANSACTIONS = int(os.environ.get("ORBIT_STORM_TRANSACTIONS", "16"))
 SECONDS = float(os.environ.get("ORBIT_STORM_S", "15"))

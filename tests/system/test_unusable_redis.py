@@ -11,6 +11,7 @@ import redis.asyncio
 
 from orbit.verify.proxy import Proxy
 from tests.support.processes import Process, Stage, free_port
+from tests.support.waiting import PATIENCE_S
 from tests.system.conftest import STATES
 
 pytestmark = pytest.mark.system
@@ -32,7 +33,7 @@ async def all_refused(stage: Stage, url: str, commands: Iterable[str] = COMMANDS
 async def refused(stage: Stage, command: str, url: str, **env: str) -> str:
     """The one line with which a process refuses; it mustn't exit with 0."""
     process: Process = await stage.orbit(*COMMANDS[command], "--redis", url, env=env)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         code = await process.wait()
     lines = [line for line in process.said if line.strip()]
     assert code != 0, process.tail()
@@ -109,13 +110,13 @@ async def test_a_command_says_that_nobody_is_there(stage: Stage) -> None:
 async def test_a_server_process_waits_for_redis_and_says_so(stage: Stage, command: str) -> None:
     port = free_port()
     process = await stage.orbit(*COMMANDS[command], "--redis", f"redis://127.0.0.1:{port}/0")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not process.said:
             assert process.alive, process.tail()
             await asyncio.sleep(0.02)
     assert process.alive
     server = await stage.embedded()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await _forward(port, server.url, process)
 
 

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 
 from tests.support.processes import Process, Stage
+from tests.support.waiting import SCENE_S
 from tests.system.test_cli_dev import children_of, gone
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.system
 
 PLANTED = Path(__file__).parent / "planted"
 
 
 async def ended(process: Process) -> int:
-    async with asyncio.timeout(150):
+    async with asyncio.timeout(SCENE_S):
         return await process.wait()
 
 

@@ -14,8 +14,7 @@ from tests.integration.edge_bench import Hand, RunningEdge
 from tests.integration.tokens.bench import (
     sign,
 )
-
-pytestmark = pytest.mark.timeout(60)
+from tests.support.waiting import PATIENCE_S
 
 
 async def test_the_python_client(edge: RunningEdge, hand: Hand) -> None:
@@ -54,7 +53,7 @@ async def test_a_client_that_is_asked_for_fresh_tokens_goes_on(edge: RunningEdge
         for n in range(20):
             await hand.update(n)
             if n == 10:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(PATIENCE_S):
                     await fourth.wait()
             await attachment.send(n)
         assert [unpack(entry.data) for entry in await hand.inbox()] == list(range(20))

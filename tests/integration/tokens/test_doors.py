@@ -30,8 +30,6 @@ from tests.integration.tokens.bench import (
     sign,
 )
 
-pytestmark = pytest.mark.timeout(60)
-
 
 async def by_attach(edge: RunningEdge, tx: str, token: str | None) -> str | None:
     link = await edge.link()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from websockets.asyncio.client import connect
 
 from orbit.protocol.values import unpack
@@ -17,8 +16,6 @@ from tests.integration.tokens.bench import (
     plain_url,
     sign,
 )
-
-pytestmark = pytest.mark.timeout(60)
 
 
 async def test_what_each_verb_needs(edge: RunningEdge, hand: Hand) -> None:

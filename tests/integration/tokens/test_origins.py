@@ -11,8 +11,6 @@ from tests.integration.tokens.bench import (
     sign,
 )
 
-pytestmark = pytest.mark.timeout(60)
-
 
 async def test_pages_of_allowed_origins(edge: RunningEdge, hand: Hand, caplog: pytest.LogCaptureFixture) -> None:
     good, bad = "https://app.test", "https://evil.test"

@@ -22,9 +22,6 @@ from tests.integration.tokens.bench import (
     sign,
 )
 
-pytestmark = pytest.mark.timeout(60)
-
-
 REQUESTS: list[tuple[str, str, dict[str, Any] | None, str, int]] = [
     ("POST", "/v1/transactions", {"state": "Probe", "input": {}}, "start", 201),
     ("GET", "/v1/transactions", None, "list", 200),

@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager
 
 from orbit.edge import run_edge
 from orbit.edge.config import EdgeConfig
-
-PATIENCE_S = 10.0
+from tests.support.waiting import PATIENCE_S
 
 
 @asynccontextmanager

@@ -12,9 +12,10 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from tests.support.waiting import PATIENCE_S
+
 TX = "tx-0123456789abcdef"
 SESSION = "session-0123456789"
-PATIENCE_S = 10.0
 
 
 def cursor(seq: int, epoch: int = 1) -> str:

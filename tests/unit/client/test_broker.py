@@ -30,9 +30,9 @@ from orbit.store.embedded import EmbeddedServer
 from orbit.store.starts import by_class, draw_id
 from orbit.store.store import Store
 from orbit.store.types import Missing, NewTransaction, Work
+from tests.support.waiting import PATIENCE_S
 from tests.unit.client.job import RECORD, Count, Job
 
-PATIENCE_S = 10.0
 NOBODY = "nobody-0123456789"
 
 

@@ -19,9 +19,9 @@ from orbit import SyncBroker, UsageError
 from orbit.client import Broker, End
 from orbit.errors import BadRequest, NotFound, TransactionFailed
 from orbit.store.store import Store
+from tests.support.waiting import PATIENCE_S
 from tests.unit.client.job import RECORD, Count, Job
 
-PATIENCE_S = 30.0
 NOBODY = "nobody-0123456789"
 
 

@@ -25,6 +25,7 @@ from orbit.edge.access.keys import ALGORITHMS, KeysUnusable, new_key, public_hal
 from orbit.edge.access.rights import Rights
 from orbit.edge.handshake import rights_of
 from orbit.errors import Forbidden, Unauthorized
+from tests.support.waiting import PATIENCE_S
 
 NOW = 1_000_000.0
 TX, OTHER = "t" * 16, "o" * 16
@@ -279,7 +280,7 @@ async def test_the_expiry_is_told(bench: Bench) -> None:
     expiry = bench.access.at_expiry(rights, expired.set)
     assert expiry is not None
     bench.wall = NOW + 1
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await expired.wait()
 
 

@@ -13,7 +13,7 @@ from orbit.store.probing import Pace
 from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from orbit.verify.proxy import Proxy
-from tests.support.waiting import soon
+from tests.support.waiting import PATIENCE_S, soon
 
 TX = TxId("transaction-0000001")
 OTHER = TxId("transaction-0000002")
@@ -42,7 +42,7 @@ class Scene:
         await self.store.start(t.NewTransaction(tx, "Demo", 1, "default", b"{}", "d", False, 100, 60.0))
 
     async def next(self) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.heard.get()
 
     async def close(self) -> None:
@@ -226,7 +226,7 @@ QUICK = Pace(probe_s=0.05, deaf_s=0.2)
 async def test_it_delivers_once_a_probe_came_back(scene: Scene) -> None:
     assert not scene.subscriber.delivers
     await scene.subscriber.watch(TX)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await scene.subscriber.until_delivering()
     assert scene.subscriber.delivers
 

@@ -21,6 +21,7 @@ from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from tests.support.certificates import Certificates
 from tests.support.programs import program
+from tests.support.waiting import PATIENCE_S
 
 TX = TxId("transaction-00000001")
 
@@ -76,7 +77,7 @@ async def works(url: str, settings: t.StoreSettings) -> None:
     await store.start(t.NewTransaction(TX, "Demo", 1, "default", b"{}", "d", False, 100, 60.0))
     await subscriber.watch(TX)
     await store.cancel(TX, "why")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         assert await heard.get() == 1
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -15,7 +15,7 @@ from orbit.protocol.ids import Epoch, TxId
 from orbit.store import types as t
 from orbit.worker.isolation import Lent, Loan
 from orbit.worker.lease import Lease, now_s
-from tests.support.waiting import soon
+from tests.support.waiting import PATIENCE_S, soon
 
 GRANT = t.Grant(TxId("t" * 16), Epoch("1" * 19), 0, t.Spec("default", "A", 1), True, 2)
 CHILD = """
@@ -118,7 +118,7 @@ async def test_others_start_once_it_has_begun(scene: Scene) -> None:
     task = scene.lend()
     await soon(scene.starting.locked)
     await scene.tell(scene.begin)
-    await asyncio.wait_for(scene.starting.acquire(), 30)
+    await asyncio.wait_for(scene.starting.acquire(), PATIENCE_S)
     assert not task.done()
     await scene.tell(scene.end)
     assert await task

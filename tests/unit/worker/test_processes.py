@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orbit.worker.processes import Job, ProcessDied, Processes
-from tests.support.waiting import soon
+from tests.support.waiting import PATIENCE_S, soon
 
 WAITS = Job("waits", "key", 1, time.sleep, (60,), {})
 
@@ -30,7 +30,7 @@ async def begun(processes: Processes) -> asyncio.Task[Any]:
 async def test_closed_while_one_is_being_started() -> None:
     processes = Processes(1)
     running = await begun(processes)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await processes.close()
         with pytest.raises((ProcessDied, OSError)):
             await running
@@ -41,7 +41,7 @@ async def test_given_up_while_it_is_being_started() -> None:
     processes = Processes(1)
     running = await begun(processes)
     running.cancel()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(asyncio.CancelledError):
             await running
         assert not processes._idle, "it isn't kept"

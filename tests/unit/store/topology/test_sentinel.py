@@ -17,7 +17,7 @@ from orbit.store.embedded.server import free_port
 from orbit.store.store import Store
 from orbit.store.subscriber import Subscriber
 from orbit.store.topology import sentinel
-from tests.support.waiting import soon
+from tests.support.waiting import PATIENCE_S, soon
 
 TX = TxId("transaction-00000001")
 
@@ -72,14 +72,14 @@ async def test_a_primary_that_doesn_t_know_yet_is_left(trio: SentinelTrio, store
     await store.start(new())
     await subscriber.watch(TX)
     before, after = await switch(trio)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         assert await told.get() == "gap"
     assert await role_of(before) == "master", "it was left before the Sentinels told it"
     await store.link.write("SET", store.keys.probe(0), "after")
     assert await after.command("GET", store.keys.probe(0)) == b"after"
     assert await before.command("GET", store.keys.probe(0)) is None
     await store.cancel(TX, "why")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while await told.get() != 1:
             pass
     running.cancel()
