@@ -13,6 +13,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections import deque
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from orbit.errors import BadRequest
@@ -46,7 +47,8 @@ class _Source:
     partition: int
     after: _Place | None
     untouched: bool = True
-    rows: deque[tuple[_Place, t.Transaction]] = field(default_factory=deque)
+    rows: deque[tuple[_Place, Any]] = field(default_factory=deque)
+    """What is still to be merged, newest first, as it was answered: most of it no page will ever hold."""
 
     @property
     def may_have_more(self) -> bool:
@@ -99,9 +101,8 @@ class Listing(StorePart):
         source.rows.extend(map(_row, raw))
 
 
-def _row(raw: Any) -> tuple[_Place, t.Transaction]:
-    transaction = decode.transaction(raw[0], decode.pairs(raw[1]))
-    return (transaction.created_ms, transaction.tx), transaction
+def _row(raw: Any) -> tuple[_Place, Any]:
+    return (int(raw[1]), raw[0].decode()), raw
 
 
 def _merge(
@@ -109,15 +110,13 @@ def _merge(
 ) -> int:
     """Move rows into `found`, newest first, as long as no partition might tell a newer one. Returns the room left."""
     horizon = max((one.after for one in sources if not one.rows and one.after is not None), default=None)
-    while len(found) < limit and room > 0:
-        with_rows = [one for one in sources if one.rows]
-        if not with_rows:
+    told = [(place, source) for source in sources for place, _ in source.rows]
+    for place, source in sorted(told, key=itemgetter(0), reverse=True):
+        if len(found) >= limit or room <= 0 or (horizon is not None and place < horizon):
             break
-        source = max(with_rows, key=lambda one: one.rows[0][0])
-        place, row = source.rows[0]
-        if horizon is not None and place < horizon:
-            break
-        found.append(source.rows.popleft())
+        _, (tx, _, meta) = source.rows.popleft()
+        row = decode.transaction(tx, decode.pairs(meta))
+        found.append((place, row))
         room -= 512 + len(row.result or b"") + len(row.trace or "")
         if not source.rows and source.after is not None:
             horizon = max(horizon, source.after) if horizon is not None else source.after

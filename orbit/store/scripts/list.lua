@@ -3,7 +3,7 @@
 -- KEYS 1 the partition (suffix `:index`), 2 the prefix of its transactions (suffix `:<id>`)
 -- ARGV 1 go on after the one made at this ms, or ''  2 and of this id  3 State or ''  4 status or ''  5 at most so many  6 look at so many at most
 --      7 stop after so many bytes
--- Answers: ms and id of the last one looked at, or '' where the partition has no more; then id and meta (flat) of each that fits
+-- Answers: ms and id of the last one looked at, or '' where the partition has no more; then id, ms and meta (flat) of each that fits
 local from, before, want, left, room = ARGV[1], ARGV[2], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local answer, offset, last, found = { '', '' }, 0, { '', '' }, 0
 local function fits(meta)
@@ -30,7 +30,7 @@ repeat
       last = { created, id }
       if fits(meta) then
         found = found + 1
-        answer[#answer + 1] = { id, meta } -- branch: found
+        answer[#answer + 1] = { id, created, meta } -- branch: found
       end
     end
     if found == want or left <= 0 or room <= 0 then
