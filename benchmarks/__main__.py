@@ -7,11 +7,11 @@ each is printed beside a yardstick or a peer of the same run, and only where eve
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from benchmarks import crowd, durability, jobs, path, recovery, sleeping, stalled, stream
+from benchmarks.running import run
 
 MEASUREMENTS: dict[str, tuple[str, Callable[[bool], Coroutine[Any, Any, None]]]] = {
     "path": ("from a start to a client; commits per second; what idleness costs", path.measure),
@@ -38,7 +38,7 @@ def main() -> None:
             parser.error(f"{name}: not measured here; it is one of {', '.join(MEASUREMENTS)}")
     for name in arguments.what or MEASUREMENTS:
         print(f"\n{name}: {MEASUREMENTS[name][0]}")
-        asyncio.run(MEASUREMENTS[name][1](arguments.quick))
+        run(MEASUREMENTS[name][1](arguments.quick))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from benchmarks.figures import header, line, mib
+from benchmarks.running import run
 from orbit import Client, OrbitError
 from orbit.protocol.messages import End, Update
 from tests.support.processes import Process, Stage, free_port
@@ -217,7 +218,7 @@ def report(soak: Soak, whole_s: float) -> bool:
     return good
 
 
-async def run(minutes: float, seed: int) -> bool:
+async def measure(minutes: float, seed: int) -> bool:
     header()
     print(f"  seed {seed}, {minutes:g} minutes, lease {LEASE_S} s, a fault every {FAULT_S:.0f} s")
     whole_s = minutes * 60
@@ -247,7 +248,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     arguments = parser.parse_args()
-    sys.exit(0 if asyncio.run(run(arguments.minutes, arguments.seed)) else 1)
+    sys.exit(0 if run(measure(arguments.minutes, arguments.seed)) else 1)
 
 
 if __name__ == "__main__":
