@@ -7,6 +7,7 @@ code and change its fields; it gives it away only after a commit or a rollback.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import traceback
 from collections import deque
@@ -288,7 +289,7 @@ class Actor:
             await self.history.commit(turn, lambda: fields)
         finally:
             if self.around.rebuild_always and fields.changed == self.history.committed:
-                become(self.state, rebuild(self.cls, self.history.committed))
+                self._rebuild()
 
     async def commit_aside(self, turn: Turn) -> None:
         """Commit without the fields: what a step did. The turn isn't needed."""
@@ -303,7 +304,12 @@ class Actor:
     def roll_back(self) -> None:
         """Forget what the turn did: the fields are those of the last commit."""
         self.turn = Turn()
+        self._rebuild()
+
+    def _rebuild(self) -> None:
         become(self.state, rebuild(self.cls, self.history.committed))
+        with contextlib.suppress(UsageError):  # a serializer's own fault, which the next commit tells
+            self.history.rebuilt(encode(self.state))
 
     @property
     def dirty(self) -> bool:

@@ -93,6 +93,13 @@ class History:
         async with self._lock:
             pass
 
+    def rebuilt(self, fields: bytes) -> None:
+        """The fields were rebuilt from `committed`, and `fields` is how they are written now: the
+        same, though a set may have come back in another order."""
+        if self.stored == self.committed:
+            self.stored = fields
+        self.committed = fields
+
     async def commit(self, turn: Turn, plan: Callable[[], Fields] = lambda: NO_FIELDS) -> None:
         """Write `turn`, after those before it. Returns when it is written; with nothing to write, at once.
 
