@@ -17,8 +17,8 @@ from orbit.store.types import StoreSettings
 Deployment = Broker | Client
 """Both have the same verbs."""
 
-PATIENCE_S = 1.0
-"""How long a command tries to reach an edge."""
+PATIENCE_S = 5.0
+"""How long a command tries to reach an edge, and to have a transaction followed."""
 
 
 @asynccontextmanager

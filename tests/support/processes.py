@@ -28,6 +28,8 @@ from orbit.store.embedded import EmbeddedServer
 READY = re.compile(r"orbit \w+ ready\b.*")
 START_S = 60.0
 """How long a process may take until it says that it is ready."""
+READ_S = 5.0
+"""How long what it said last may take to be read, where a child of its own still holds its output open."""
 
 
 class EndedEarly(Exception):
@@ -146,7 +148,7 @@ class Process:
         """Its exit status, once it has ended and all that it printed was read."""
         assert self.process is not None
         code = await self.process.wait()
-        await asyncio.wait(self._reading, timeout=2)
+        await asyncio.wait(self._reading, timeout=READ_S)
         return code
 
     async def kill(self) -> None:
@@ -197,7 +199,9 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: list[Process] = []
-        self.http = httpx.AsyncClient(timeout=30, trust_env=False)
+        self.http = httpx.AsyncClient(timeout=60, trust_env=False)
+        self.edge_options: tuple[str, ...] = ()
+        """Of every edge, before its own."""
         self._stack = contextlib.AsyncExitStack()
         self._count = 0
 
@@ -251,7 +255,7 @@ class Stage:
 
     async def edge(self, redis: str, *options: str) -> Process:
         """An edge on a free port that is ready."""
-        return await (await self.orbit("edge", "--redis", redis, "--port", "0", *options)).ready()
+        return await (await self.orbit("edge", "--redis", redis, "--port", "0", *self.edge_options, *options)).ready()
 
     async def dev(self, app: str | Path, *options: str) -> Process:
         """`orbit dev` on a free port, ready."""

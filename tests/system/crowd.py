@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Any
 
 from orbit.verify.audit import read_logs
 from orbit.verify.client import WireClient
 from orbit.verify.conversation import check_trace
-from orbit.verify.follower import Follower
+from orbit.verify.follower import Follower, GaveUp
 from orbit.verify.logs import check_complete, check_logs, check_messages
 from orbit.verify.trace import LogEntry
 
@@ -78,18 +79,14 @@ async def set_within(event: asyncio.Event, seconds: float) -> bool:
 
 async def settle(crowd: Crowd) -> None:
     """Nobody hops or dies any more: all that was said is stored, each transaction is finished, and its end is seen."""
-    for follower in crowd.followers:
-        if follower.gave_up == "replaced":
-            crowd.forgive(follower)
-            follower._attach_again()
     try:
         async with asyncio.timeout(SETTLE_S):
             for follower in crowd.followers:
-                await follower.until_stored()
+                await patiently(crowd, follower, lambda f: not f.queue)
             for follower in {follower.tx: follower for follower in crowd.followers}.values():
                 crowd.say(follower, "finish")
             for follower in crowd.followers:
-                await follower.until(lambda f: f.end is not None)
+                await patiently(crowd, follower, lambda f: f.end is not None)
     except TimeoutError:
         waiting = [
             f"{crowd.name(f)}: attached {f.attached}, asked {f.asked}, at {f.cursor}, queue {f.queue}, {f.gave_up}"
@@ -97,6 +94,19 @@ async def settle(crowd: Crowd) -> None:
             if f.end is None
         ]
         raise AssertionError("never came to rest:\n" + "\n".join(waiting[:20])) from None
+
+
+async def patiently(crowd: Crowd, follower: Follower, condition: Callable[[Follower], object]) -> None:
+    """Until the condition holds; who is replaced by a late attach of its own is forgiven, as in the storm."""
+    while True:
+        try:
+            await follower.until(condition)
+            return
+        except GaveUp:
+            if follower.gave_up != "replaced":
+                raise
+            crowd.forgive(follower)
+            follower._attach_again()
 
 
 async def judge(crowd: Crowd, edge: str) -> list[str]:

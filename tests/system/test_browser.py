@@ -204,8 +204,8 @@ async def test_the_page_of_ones_own_says_what_is_final(stage: Stage, page: Page)
 
 
 async def test_the_page_of_ones_own_with_tokens(stage: Stage, page: Page) -> None:
-    """Its tokens are valid for 3 s: the count goes on over several of them."""
-    write_own_page_with_tokens(stage.folder, ttl_s=3)
+    """Its tokens are valid for 5 s: the count goes on over several of them."""
+    write_own_page_with_tokens(stage.folder, ttl_s=5)
     keys = stage.folder / "keys.json"
     made = await stage.orbit("keys")
     await made.wait()
@@ -219,8 +219,8 @@ async def test_the_page_of_ones_own_with_tokens(stage: Stage, page: Page) -> Non
         await page.goto(own.url)
         await page.get_by_role("button", name="Count down").click()
         number, say = page.get_by_role("status"), page.get_by_role("button", name="Say")
-        much_later = range(await left_in(number) - 8)
-        await expect(number).to_have_text(re.compile("|".join(f"^{left}$" for left in much_later)), timeout=40_000)
+        much_later = range(await left_in(number) - 16)
+        await expect(number).to_have_text(re.compile("|".join(f"^{left}$" for left in much_later)), timeout=60_000)
         await page.get_by_role("textbox").fill("wait")
         await say.click()
         await expect(page.get_by_role("alert")).to_have_text('the only word is "hold"', timeout=20_000)
@@ -248,4 +248,4 @@ async def test_a_page_takes_the_next_edge_as_the_docs_show(stage: Stage, page: P
         number = page.get_by_role("status")
         left = await left_in(number)
         await edges[0].kill()
-        await expect(number).to_have_text(str(left - 6), timeout=30_000)
+        await page.wait_for_function("(n) => Number(document.querySelector('h1').textContent) <= n", arg=left - 6)

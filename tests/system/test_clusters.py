@@ -31,6 +31,8 @@ pytestmark = pytest.mark.system
 
 KEYS = Keys("orbit", DEFAULT_PARTITIONS)
 AT_ONCE_S = 0.05
+SILENT_MS = 5_000
+"""So long that a busy machine alone makes no server seem dead."""
 NEVER_S = 600.0
 
 
@@ -163,7 +165,7 @@ async def kill(fleet: Fleet, primary: EmbeddedServer, replaced: Callable[[], obj
 
 @pytest.mark.parametrize("name", PROGRAMS)
 async def test_on_a_cluster(stage: Stage, seed: int, measured: Callable[[str], None], name: str) -> None:
-    async with EmbeddedCluster(program=program(name)) as cluster, asyncio.timeout(SCENE_S):
+    async with EmbeddedCluster(program=program(name), node_timeout_ms=SILENT_MS) as cluster, asyncio.timeout(SCENE_S):
         fleet = Fleet(stage, cluster.url, seed)
         await fleet.start(transactions=8)
         holders = {one.tx: await cluster.primary_of(slot_of(one.tx)) for one in fleet.followers}
@@ -204,7 +206,7 @@ async def reshard(fleet: Fleet, cluster: EmbeddedCluster, name: str) -> int:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 async def test_under_sentinels(stage: Stage, seed: int, measured: Callable[[str], None], name: str) -> None:
-    async with SentinelTrio(program=program(name)) as trio, asyncio.timeout(SCENE_S):
+    async with SentinelTrio(program=program(name), down_after_ms=SILENT_MS) as trio, asyncio.timeout(SCENE_S):
         fleet = Fleet(stage, trio.url, seed)
         await fleet.start(transactions=3)
         measured(await rewind(fleet, trio, trio.servers[1], lambda tx: True))

@@ -35,7 +35,9 @@ async def test_shows_two_kills_and_two_clients_that_saw_everything(stage: Stage)
     assert re.search(r"^worker \d \(ran the job\)\s+\d+\s", out, re.MULTILINE), out
     assert re.search(r"^edge 1 \(served client 1\)\s+\d+\s", out, re.MULTILINE), out
     for client, edges in (("client 1", "1, then 2"), ("client 2", "2")):
-        assert row(process, client) == [client, edges, "2", "240 of 240", "0", "0", "0", "finished"]
+        name, by, workers, *rest = row(process, client)
+        assert (name, by, rest) == (client, edges, ["240 of 240", "0", "0", "0", "finished"])
+        assert int(workers) >= 2, "a busy machine may cost another worker its lease"
     assert "All is well" in out
     assert not process.said, process.tail()
 

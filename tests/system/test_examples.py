@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
@@ -16,7 +17,7 @@ from orbit import Broker, Client, TransactionFailed
 from orbit.protocol.messages import End, Rejected, Reset, Update
 from orbit.pytest_plugin import Dev
 from tests.support.processes import Process, Stage
-from tests.support.waiting import PATIENCE_S, soon
+from tests.support.waiting import SCENE_S, soon
 
 pytestmark = pytest.mark.system
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -25,7 +26,7 @@ LEASE = ("--lease-s", "1")
 
 @pytest.fixture(autouse=True)
 async def patience() -> AsyncIterator[None]:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(SCENE_S):
         yield
 
 
@@ -44,12 +45,13 @@ class Reader:
     def __init__(self, client: Client, tx: str) -> None:
         self.text, self.parts, self.resets = "", 0, 0
         self.result: Any = None
-        self.began = asyncio.Event()
+        self.attached, self.began = asyncio.Event(), asyncio.Event()
         self._client, self._tx = client, tx
         self.done = asyncio.ensure_future(self._read())
 
     async def _read(self) -> None:
         attachment = await self._client.attach(self._tx)
+        self.attached.set()
         async for event in attachment:
             match event:
                 case Update():
@@ -69,11 +71,15 @@ async def expected(prompt: str, tokens: int) -> str:
 
 async def test_a_stream_of_tokens_for_who_comes_late_though_workers_are_killed(stage: Stage) -> None:
     redis = (await stage.embedded()).url
-    worker, edge = await stage.worker(EXAMPLES / "token_stream.py", redis, *LEASE), await stage.edge(redis)
+    worker = await stage.worker(EXAMPLES / "token_stream.py", redis, *LEASE)
+    edges = [await stage.edge(redis) for _ in range(2)]  # one that has followed all along may still know the start
     fields = {"prompt": "Why?", "tokens": 3000, "tokens_per_s": 4000}
-    async with Client(edge.url) as client, Client(edge.url) as other:
+    async with Client(edges[0].url) as client, Client(edges[1].url) as other:
+        worker.signal(signal.SIGSTOP)  # else the log may have lost its start before the first reader comes
         tx = await client.start("TokenStream", fields)
         early = Reader(client, tx)
+        await early.attached.wait()
+        worker.signal(signal.SIGCONT)
         await soon(lambda: early.parts > 40)
         worker = await relieve(stage, worker, "token_stream.py", redis)
         await soon(lambda: early.parts > 200)
@@ -191,8 +197,13 @@ async def test_an_approval_is_for_those_who_are_asked(stage: Stage) -> None:
             async for event in hers:
                 if isinstance(event, Update) and "refused" in event.data:
                     break
+            seen = []
+            async for event in theirs:
+                seen.append(event)
+                if isinstance(event, Update) and "reminder" in event.data:
+                    break
             await theirs.send("no")
-            seen = [event async for event in theirs]
+            seen += [event async for event in theirs]
         assert await broker.result(tx) == {"approved": False, "by": "Bea"}
     updates = [event.data for event in seen if isinstance(event, Update)]
     assert updates[0] == {"asked": "a kettle"}

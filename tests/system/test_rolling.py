@@ -24,7 +24,10 @@ COUNT = int(os.environ.get("ORBIT_ROLLING_TRANSACTIONS", "100"))
 PACE_S = max(0.3, COUNT / 250)
 """What a few hundred updates a second make of it, which any machine can do."""
 STATES_USED = ("Looping", "Listed")
-OPTIONS = ("--concurrency", str(max(100, COUNT)), "--lease-s", "3")
+LEASE = ("--lease-s", "3")
+OLD = ("--concurrency", str(COUNT * 3 // 5))
+"""Neither old worker can have all: the first new one gets some as soon as an old one leaves."""
+NEW = ("--concurrency", str(COUNT))
 PATIENCE_S = 400.0
 
 
@@ -57,20 +60,20 @@ async def test_all_finish_and_none_is_run_by_code_that_does_not_know_its_snapsho
     """Two old workers. A new one comes, an old one is drained, a new one comes, the other old one is lost."""
     redis = (await stage.embedded()).url
 
-    async def worker(version: str) -> Process:
-        return await stage.worker(STATES / f"rolled_{version}.py", redis, *OPTIONS)
+    async def worker(version: str, *options: str) -> Process:
+        return await stage.worker(STATES / f"rolled_{version}.py", redis, *LEASE, *options)
 
-    old = await asyncio.gather(worker("old"), worker("old"))
+    old = await asyncio.gather(worker("old", *OLD), worker("old", *OLD))
     async with Broker(redis) as broker, asyncio.timeout(PATIENCE_S):
         ids = [await broker.start(STATES_USED[n % 2], {"pace_s": PACE_S}) for n in range(COUNT)]
         watch = Watch(broker, ids)
         await watch.until(lambda: all(watch.seen.values()))
-        await worker("new")
+        await worker("new", *NEW)
         assert await old[0].terminate() == 0
         await watch.until(lambda: watch.by(2) >= COUNT // 4)
         before = watch.by(1)
         await watch.until(lambda: watch.by(1) > before)  # the other one goes on with what it has
-        await worker("new")
+        await worker("new", *NEW)
         await old[1].kill()
         await watch.until(lambda: all(updates[-1][0] == 2 for updates in watch.seen.values()))
         await asyncio.gather(*(broker.send(tx, "enough") for tx in ids))

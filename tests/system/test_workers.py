@@ -24,7 +24,7 @@ from tests.system.conftest import STATES
 pytestmark = pytest.mark.system
 
 APP = STATES / "pulse.py"
-LEASE_S = 10.0
+LEASE_S = 30.0
 """So long that nobody takes a wait for its end for a hand-over."""
 
 
@@ -101,9 +101,10 @@ async def test_what_a_worker_sent_before_it_was_cut_off_comes_too_late(
         link.rewrite = fenced
         held = await stage.worker(APP, link.url, "--lease-s", "1")
         followers = await pulses(stage, edge, client, 20, every_s=0.05)
-        other = await stage.worker(APP, redis, "--lease-s", "1")
+        await stage.worker(APP, redis, "--lease-s", "1")
         link.hold(up=True, down=False)
-        await all_run_by(followers, other.pid)
+        for follower in followers:
+            await follower.until(lambda f: f.updates[-1]["pid"] != held.pid)
         seen = [len(follower.entries) for follower in followers]
         held.signal(signal.SIGSTOP)  # that it can't try anything anew
         link.release()

@@ -15,11 +15,13 @@ from typing import Self
 from orbit.cli.children import ORBIT, Child, url_in
 from orbit.cli.demo.checks import Job, job_of
 from orbit.cli.failures import CommandError
+from orbit.protocol.entries import ENDED
 from orbit.protocol.ids import TxId
 from orbit.store.embedded import EmbeddedServer
 from orbit.store.store import Store
 from orbit.store.types import StoreSettings
 
+_ASK_AGAIN_S = 0.05
 LEASE_S = 2.0
 DURATION_S = 8.0
 """How long the download takes when nothing is killed: the file server gives no more than that."""
@@ -96,12 +98,15 @@ class Scene:
         return {"url": self.file_url, "size": self.size_bytes, "chunk_bytes": self.chunk_bytes, "target": target}
 
     async def owner_of(self, tx: str) -> Child:
-        """The worker process that runs the transaction now."""
-        found = await self.store.get(TxId(tx))
-        for worker in self.workers:
-            if found is not None and found.owner and found.owner in await worker.ready():
-                return worker
-        raise CommandError(f"nobody runs {tx} now: {found.status if found else 'it is gone'}")
+        """The worker process that runs the transaction; where it is between two workers, the next one."""
+        while True:
+            found = await self.store.get(TxId(tx))
+            if found is None or found.status in ENDED:
+                raise CommandError(f"nobody runs {tx} now: {found.status if found else 'it is gone'}")
+            for worker in self.workers:
+                if found.owner and found.owner in await worker.ready():
+                    return worker
+            await asyncio.sleep(_ASK_AGAIN_S)
 
     @property
     def live_edge(self) -> str:

@@ -13,7 +13,7 @@ from redis import exceptions as redis_errors
 from orbit.errors import StoreUnusable
 from orbit.store.embedded.server import EmbeddedServer
 
-READY_S = 30.0
+READY_S = 90.0
 _POLL_S = 0.02
 _FAILURES = (redis_errors.RedisError, OSError, TimeoutError)
 _Self = TypeVar("_Self", bound="Group")
