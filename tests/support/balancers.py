@@ -7,6 +7,7 @@ Each stands in front of two edges, `place` 0 and 1. `put` changes who stands at 
 from __future__ import annotations
 
 import asyncio
+import csv
 import os
 import re
 import shutil
@@ -169,6 +170,12 @@ class HAProxy(Balancer):
         rows = [row.split() for row in (await self.say("show servers state orbit")).splitlines()]
         row = next(row for row in rows if len(row) > 18 and row[3] == f"edge-{place + 1}")
         return row[5] == "2" and row[18] == port
+
+    async def has_heard(self, place: int, code: str) -> bool:
+        """Whether the newest look at /readyz of the edge at `place` was answered so, and the edge is out for it."""
+        rows = csv.DictReader((await self.say("show stat")).splitlines())
+        row = next(row for row in rows if (row["# pxname"], row["svname"]) == ("orbit", f"edge-{place + 1}"))
+        return row["check_code"] == code and row["status"].startswith("DOWN")
 
     async def say(self, command: str) -> str:
         reader, writer = await asyncio.open_unix_connection(str(self.folder / "socket"))
