@@ -7,6 +7,11 @@ import random
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Whatever the machine: an example that takes long is no failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 _SEED = pytest.StashKey[int]()
 
