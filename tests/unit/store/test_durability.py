@@ -119,7 +119,7 @@ async def test_it_is_memory_unless_told(server: EmbeddedServer, settings: StoreS
 
 
 async def test_it_is_changed_for_those_that_start_afterwards(synced: EmbeddedServer, settings: StoreSettings) -> None:
-    settings = replace(settings, timeout_s=0.5)
+    settings = replace(settings, timeout_s=5.0)
     store = await Store.open(synced.url, settings)
     await store.change_durability(FSYNC)
     assert (await Store.open(synced.url, settings, keep=False)).durability == FSYNC
@@ -132,7 +132,7 @@ async def test_it_is_changed_for_those_that_start_afterwards(synced: EmbeddedSer
 
 
 async def test_what_can_t_be_had_can_be_given_up(server: EmbeddedServer, settings: StoreSettings) -> None:
-    settings = replace(settings, timeout_s=0.2)
+    settings = replace(settings, timeout_s=3.0)
     assert "replicated 2, can't be had now: Redis did it, but 0 of 2" in await refused(
         server.url, replace(settings, durability=REPLICATED), Unavailable
     )
@@ -150,7 +150,7 @@ async def test_no_append_only_file(server: EmbeddedServer, settings: StoreSettin
 
 async def test_a_server_that_never_syncs(settings: StoreSettings) -> None:
     async with EmbeddedServer(config={"appendfsync": "no"}) as server:
-        said = await refused(server.url, replace(settings, durability=FSYNC, timeout_s=0.2), Unavailable)
+        said = await refused(server.url, replace(settings, durability=FSYNC, timeout_s=3.0), Unavailable)
     assert "its append-only file wasn't synced in time" in said
 
 

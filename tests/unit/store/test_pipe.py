@@ -18,6 +18,7 @@ from orbit.store.link import Link
 from orbit.store.pipe import Pipe
 from orbit.store.script import Script
 from orbit.verify.proxy import Proxy
+from tests.support.waiting import soon
 
 KEY = "pipe-test"
 
@@ -30,10 +31,26 @@ async def proxy(server: EmbeddedServer) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def pipe(proxy: Proxy) -> AsyncIterator[Pipe]:
-    pipe = Pipe(connector(proxy.url, 0.3), 0.3)
+    pipe = Pipe(connector(proxy.url, 10), 10)
     await pipe.ask(("DEL", KEY), writes=True)
     yield pipe
     await pipe.close()
+
+
+@pytest.fixture
+async def hasty(pipe: Pipe, proxy: Proxy) -> AsyncIterator[Pipe]:
+    """Another one to the same key: connected, and soon tired of waiting."""
+    hasty = Pipe(connector(proxy.url, 0.3), 0.3)
+
+    async def connected() -> bool:
+        try:
+            return bool(await hasty.ask(("PING",), writes=False))
+        except Unavailable:
+            return False
+
+    await soon(connected)
+    yield hasty
+    await hasty.close()
 
 
 async def value(server: EmbeddedServer) -> int:
@@ -113,17 +130,17 @@ async def test_a_read_cut_off_is_just_not_answered(pipe: Pipe, proxy: Proxy) -> 
     assert caught.value.retry_after_ms
 
 
-async def test_no_answer_in_time_is_an_unknown_outcome(pipe: Pipe, proxy: Proxy, server: EmbeddedServer) -> None:
+async def test_no_answer_in_time_is_an_unknown_outcome(pipe: Pipe, hasty: Pipe, proxy: Proxy) -> None:
     proxy.hold()
     with pytest.raises(OutcomeUnknown, match=r"no answer in 0\.3 s"):
-        await pipe.ask(("INCR", KEY), writes=True)
+        await hasty.ask(("INCR", KEY), writes=True)
     proxy.release()
     assert await pipe.ask(("GET", KEY), writes=False) in (b"1", None)
 
 
 async def test_what_can_t_connect_is_certainly_not_done(proxy: Proxy) -> None:
     proxy.refusing = True
-    pipe = Pipe(connector(proxy.url, 0.3), 0.3)
+    pipe = Pipe(connector(proxy.url, 10), 10)
     with pytest.raises(Unavailable, match="can't be reached"):
         await pipe.ask(("INCR", KEY), writes=True)
     proxy.refusing = False
@@ -140,12 +157,12 @@ async def test_a_server_that_accepts_and_says_nothing(proxy: Proxy) -> None:
 
 
 async def test_what_waited_behind_a_stalled_connection_is_not_sent(
-    pipe: Pipe, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    hasty: Pipe, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipe_module, "MAX_SENT", 1)
     proxy.hold()
     outcomes = await asyncio.gather(
-        *(pipe.ask(("INCR", KEY), writes=True) for _ in range(3)), return_exceptions=True
+        *(hasty.ask(("INCR", KEY), writes=True) for _ in range(3)), return_exceptions=True
     )
     assert isinstance(outcomes[0], OutcomeUnknown)
     for other in outcomes[1:]:
