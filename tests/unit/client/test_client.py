@@ -151,8 +151,8 @@ async def test_the_next_edge_is_taken_when_one_is_dead() -> None:
 async def test_no_edge_at_all_is_told_in_time() -> None:
     async with scripted_edge() as dead:
         url = dead.url
-    async with Client(url, codec=JSON, patience_s=0.3) as client:
-        with pytest.raises(Unavailable, match=r"no edge follows .* after 0.3 s; ws://127"):
+    async with Client(url, codec=JSON, patience_s=3.0) as client:
+        with pytest.raises(Unavailable, match=r"no edge follows .* after 3 s; ws://127"):
             await client.attach(TX)
         assert TX not in client._link
 
@@ -450,16 +450,22 @@ def test_urls_are_checked() -> None:
 async def test_an_edge_that_does_not_answer_is_left(
     client: Client, edge: ScriptedEdge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attachment, "ANSWER_S", 0.05)
+    def answers_within(seconds: float) -> None:
+        monkeypatch.setattr(attachment, "ANSWER_S", seconds)
+
+    answers_within(0.05)
     asked = asyncio.create_task(client.attach(TX))
     deaf = await edge.peer()
     await deaf.hear_until("attach")
     peer = await edge.peer()
+    answers_within(PATIENCE_S)  # this one answers, if not at once
     await peer.attached()
     following = await asked
+    answers_within(0.05)
     sent = asyncio.create_task(following.send(1))
     await peer.hear_until("send")
     again = await edge.peer()
+    answers_within(PATIENCE_S)
     await again.attached()
     await again.hear_until("send")
     await again.receipt(1)

@@ -10,6 +10,7 @@ import pytest
 
 from orbit.store.embedded import EmbeddedServer
 from orbit.verify.proxy import Proxy
+from tests.support.waiting import soon
 
 
 class Echo:
@@ -116,6 +117,8 @@ async def test_one_direction_alone_can_be_held(echo: tuple[Echo, Proxy], up: boo
     proxy.hold(up=up, down=not up)
     writer.write(b"one\n")
     reading = asyncio.ensure_future(reader.readline())
+    if not up:
+        await soon(lambda: handler.read)
     done, _ = await asyncio.wait({reading}, timeout=0.1)
     assert not done
     assert handler.read == ([] if up else [b"one\n"])
