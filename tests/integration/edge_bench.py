@@ -9,19 +9,21 @@ from typing import Any
 
 import httpx
 
-from orbit.edge import EdgeConfig, Pulse, run_edge
+from orbit.edge import Capacity, EdgeConfig, Pulse, run_edge
 from orbit.protocol.entries import Failure
 from orbit.protocol.ids import PublicName, Session, TxId
 from orbit.protocol.values import pack
 from orbit.store import types as t
 from orbit.store.store import Store
 from orbit.verify.link import Link
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, soon
 
 QUICK = Pulse(
     probe_s=0.05, deaf_s=0.5, beat_s=0.2, dead_s=2.0, sweep_s=0.2, recent_s=0.1, over_s=0.1, linger_s=0.05,
     retry_s=0.05, keys_s=0.1,
 )  # fmt: skip
+ROOMY = Capacity(lag_s=0)
+"""Lets newcomers in however late the loop is."""
 SCHEMA = '{"type":"object","properties":{"n":{"type":"integer"}},"additionalProperties":false}'
 
 
@@ -93,7 +95,7 @@ class RunningEdge:
     async def start(self) -> RunningEdge:
         self.said: asyncio.Queue[str] = asyncio.Queue()
         self.stop = asyncio.Event()
-        about = {"port": 0, "pulse": QUICK, **self.config}
+        about = {"port": 0, "pulse": QUICK, "capacity": ROOMY, **self.config}
         config = EdgeConfig(self.redis, namespace=self.namespace, say=self.said.put_nowait, stop=self.stop, **about)
         self.task = asyncio.create_task(run_edge(config))
         async with asyncio.timeout(PATIENCE_S):
@@ -101,7 +103,7 @@ class RunningEdge:
             while not line.startswith("orbit edge ready "):
                 line = await self.said.get()
         self.url = line.removeprefix("orbit edge ready ")
-        self.http = httpx.AsyncClient(base_url=self.url, trust_env=False)
+        self.http = httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=PATIENCE_S)
         return self
 
     async def close(self) -> None:
@@ -116,6 +118,14 @@ class RunningEdge:
         link = await Link.open(self.url, codec, **options)
         self.links.append(link)
         return link
+
+    async def until_ready(self, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        """Return when `/readyz` answers with that; it is 503 for a moment whenever the loop was held up."""
+
+        async def answered() -> bool:
+            return (await self.http.get("/readyz", headers=headers)).status_code == status
+
+        await soon(answered)
 
     async def counted(self, name: str) -> float:
         """A number of the edge's metrics; of one with labels, the sum."""

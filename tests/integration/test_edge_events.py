@@ -219,7 +219,7 @@ async def test_a_quiet_stream_shows_that_it_lives(redis_url: str, namespace: str
 
 
 async def test_a_drain_ends_the_stream(redis_url: str, namespace: str, store: Store, hand: Hand) -> None:
-    edge = await RunningEdge(redis_url, namespace, {"timing": Timing(drain_s=1)}).start()
+    edge = await RunningEdge(redis_url, namespace, {"timing": Timing(drain_s=5)}).start()
     async with events(edge, hand, session=ANN) as source:
         await source.next()
         edge.stop.set()

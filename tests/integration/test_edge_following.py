@@ -11,7 +11,7 @@ from orbit.protocol.ids import Session
 from orbit.protocol.values import pack
 from orbit.store import types as t
 from orbit.store.store import Store
-from tests.integration.edge_bench import Hand, RunningEdge, attach, take, updates
+from tests.integration.edge_bench import QUICK, Hand, RunningEdge, attach, take, updates
 
 ANN, BOB = "ann-" + "a" * 16, "bob-" + "b" * 16
 
@@ -260,7 +260,11 @@ async def test_what_is_for_one_session_reaches_it_alone(edge: RunningEdge, hand:
     assert await updates(ann, 2) == ["all", "for ann"]
     assert (await ann.expect("rejected"))["cursor"] == str(done.head)
     assert await updates(bob, 1) == ["all"]
-    assert (await bob.read()) == [{"type": "advance", "tx": hand.tx, "cursor": str(done.head)}]
+    told = await bob.read()
+    while told[-1]["cursor"] != str(done.head):  # in two parts, where there was time between the commits
+        told += await bob.read()
+    assert {message["type"] for message in told} == {"advance"}
+    assert told[-1] == {"type": "advance", "tx": hand.tx, "cursor": str(done.head)}
     await hand.update("all again")
     assert await updates(bob, 1) == ["all again"]
 
@@ -281,13 +285,15 @@ async def test_a_thousand_private_updates_are_few_advances(edge: RunningEdge, ha
     ann, bob = await edge.link(), await edge.link()
     await attach(ann, hand, session=ANN)
     await attach(bob, hand, session=BOB)
+    before = asyncio.get_running_loop().time()
     for n in range(0, 1000, 10):
         done = await hand.update(*range(n, n + 10), session=ANN)
     assert await updates(ann, 1000) == list(range(1000))
     advances = 0
     while (await bob.expect("advance"))["cursor"] != str(done.head):
         advances += 1
-    assert advances < 30
+    took_s = asyncio.get_running_loop().time() - before
+    assert advances < max(30, 2 + took_s / QUICK.advance_s)
 
 
 # ---- ends

@@ -368,7 +368,7 @@ async def test_info(edge: RunningEdge) -> None:
 
 async def test_health(edge: RunningEdge) -> None:
     assert (await edge.http.get("/livez")).status_code == 200
-    assert (await edge.http.get("/readyz")).status_code == 200
+    await edge.until_ready()
 
 
 async def test_work_that_no_worker_can_run_shows(edge: RunningEdge, store: Store) -> None:

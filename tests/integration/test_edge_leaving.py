@@ -33,7 +33,7 @@ async def server() -> AsyncIterator[EmbeddedServer]:
 
 @pytest.fixture
 async def own_store(server: EmbeddedServer) -> AsyncIterator[Store]:
-    store = await Store.open(server.url, StoreSettings(partitions=4, grace_s=0.05, timeout_s=1.0))
+    store = await Store.open(server.url, StoreSettings(partitions=4, grace_s=0.05))
     yield store
     await store.close()
 
@@ -45,11 +45,6 @@ async def edge(server: EmbeddedServer, own_store: Store) -> AsyncIterator[Runnin
     await edge.close()
 
 
-async def until_ready(edge: RunningEdge, status: int) -> None:
-    while (await edge.http.get("/readyz")).status_code != status:
-        pass
-
-
 async def until_alone(hand: Hand) -> None:
     while (await hand.store.sessions(hand.tx))[1]:
         pass
@@ -59,7 +54,7 @@ async def until_alone(hand: Hand) -> None:
 
 
 async def test_a_drain(redis_url: str, namespace: str, store: Store) -> None:
-    edge = await RunningEdge(redis_url, namespace, {"timing": Timing(drain_s=1.5)}).start()
+    edge = await RunningEdge(redis_url, namespace, {"timing": Timing(drain_s=10)}).start()
     hand = await Hand.start(store)
     links = [await edge.link() for _ in range(5)]
     for n, link in enumerate(links):
@@ -68,7 +63,7 @@ async def test_a_drain(redis_url: str, namespace: str, store: Store) -> None:
     times = [(await link.expect("goaway"))["reconnect_after_ms"] for link in links]
     assert times == sorted(set(times))
     assert times[0] == 0
-    assert times[-1] < 1500
+    assert times[-1] < 10_000
     assert (await edge.http.get("/readyz")).status_code == 503
     assert (await edge.http.get("/livez")).status_code == 200
     with pytest.raises(InvalidStatus, match="503"):
@@ -150,7 +145,7 @@ async def test_redis_away_and_back(edge: RunningEdge, own_store: Store, server: 
     await hand.update("before")
     assert await updates(link, 1) == ["before"]
     server.kill()
-    await until_ready(edge, 503)
+    await edge.until_ready(503)
     await link.send({"type": "send", "tx": hand.tx, "mid": 1, "data": 1})
     answer = await link.expect("rejected", "error")
     assert answer["code"] == "unavailable"
@@ -162,7 +157,7 @@ async def test_redis_away_and_back(edge: RunningEdge, own_store: Store, server: 
     assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")
     assert response.headers["retry-after"] == "1"
     await server.start()
-    await until_ready(edge, 200)
+    await edge.until_ready()
     await hand.update("after")
     assert await updates(link, 1) == ["after"]
     await link.send({"type": "send", "tx": hand.tx, "mid": 1, "data": 1})
@@ -317,21 +312,21 @@ async def test_a_subscription_that_breaks_costs_nothing(edge: RunningEdge, own_s
 
 async def test_a_drain_after_a_gap_lets_its_clients_stay_as_long(server: EmbeddedServer, own_store: Store) -> None:
     """The subscription breaks; the edge looks at everything again; then it drains, with its clients still counted."""
-    edge = await RunningEdge(server.url, "orbit", {"timing": Timing(drain_s=2)}).start()
+    edge = await RunningEdge(server.url, "orbit", {"timing": Timing(drain_s=20)}).start()
     hand = await Hand.start(own_store)
     link = await edge.link()
     await attach(link, hand)
     await own_store.link.write("CLIENT", "KILL", "TYPE", "pubsub")
-    await until_ready(edge, 200)
+    await edge.until_ready()
     await hand.update(1)
     assert await updates(link, 1) == [1]
+    before = asyncio.get_running_loop().time()
     edge.stop.set()
     await link.expect("goaway")
-    told_at = asyncio.get_running_loop().time()
     await hand.update(2)
     assert await updates(link, 1) == [2]
     assert await closed_with(link) == 1012
-    assert asyncio.get_running_loop().time() - told_at > 0.4, "it may stay for 0.3 of the 2 s"
+    assert asyncio.get_running_loop().time() - before > 4.5, "it may stay for 5 of the 20 s"
     await edge.close()
 
 

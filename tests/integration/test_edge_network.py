@@ -58,7 +58,7 @@ async def test_what_pubsub_lost_in_silence_is_found(edge: RunningEdge, hand: Han
     await hand.finish()
     assert [message["type"] for message in await take(link, 1, "end", "reset", "error")] == ["end"]
     assert await edge.counted("live_messages_lost_total") >= 2
-    assert (await edge.http.get("/readyz")).status_code == 200
+    await edge.until_ready()
 
 
 async def test_a_silent_network_is_red_and_nothing_is_lost(edge: RunningEdge, hand: Hand, proxy: Proxy) -> None:

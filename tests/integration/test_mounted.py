@@ -16,7 +16,7 @@ import orbit.asgi
 from orbit.edge.frames import frame, payloads
 from orbit.edge.server import Server, listen, url_of
 from orbit.store.store import Store
-from tests.integration.edge_bench import QUICK, Hand, RunningEdge, attach, closed_with, updates
+from tests.integration.edge_bench import QUICK, ROOMY, Hand, RunningEdge, attach, closed_with, updates
 from tests.integration.test_edge_events import *  # noqa: F403
 from tests.integration.test_edge_following import *  # noqa: F403
 from tests.integration.test_edge_http import RECORD
@@ -31,17 +31,16 @@ class RunningHost(RunningEdge):
     """An application that serves other things, too, with an edge below `/live`."""
 
     async def start(self) -> RunningHost:
-        self.edge = orbit.asgi.edge(self.redis, namespace=self.namespace, pulse=QUICK, **self.config)
+        about = {"pulse": QUICK, "capacity": ROOMY, **self.config}
+        self.edge = orbit.asgi.edge(self.redis, namespace=self.namespace, **about)
         host = Starlette(routes=[Mount("/live", self.edge)], lifespan=self.edge.lifespan)
         listener = listen("127.0.0.1", 0, insecure=False)
         config = uvicorn.Config(host, ws="websockets-sansio", log_config=None, timeout_graceful_shutdown=1)
         self.server = Server(config)
         self.task = asyncio.create_task(self.server.serve([listener]))
         self.url = url_of(listener, "127.0.0.1") + "/live"
-        self.http = httpx.AsyncClient(base_url=self.url, trust_env=False)
-        async with asyncio.timeout(PATIENCE_S):
-            while (await self.http.get("/readyz")).status_code != 200:
-                pass
+        self.http = httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=PATIENCE_S)
+        await self.until_ready()
         return self
 
     async def close(self) -> None:

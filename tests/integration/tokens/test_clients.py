@@ -43,7 +43,7 @@ async def test_a_client_that_is_asked_for_fresh_tokens_goes_on(edge: RunningEdge
     fourth = asyncio.Event()
 
     def fresh() -> str:
-        asked.append(sign(hand.tx, "watch send", ttl_s=1.0))
+        asked.append(sign(hand.tx, "watch send", ttl_s=4.0))
         if len(asked) == 4:
             fourth.set()
         return asked[-1]
@@ -63,7 +63,7 @@ async def test_a_client_that_is_asked_for_fresh_tokens_goes_on(edge: RunningEdge
 
 
 async def test_a_client_with_a_token_that_ends_is_told(edge: RunningEdge, hand: Hand) -> None:
-    async with Client(edge.url, token=sign(hand.tx, ttl_s=2.0)) as client:
+    async with Client(edge.url, token=sign(hand.tx, ttl_s=5.0)) as client:
         attachment = await client.attach(hand.tx)
         with pytest.raises(Unauthorized):
             async for _ in attachment:

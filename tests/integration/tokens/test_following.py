@@ -76,7 +76,7 @@ async def test_an_expiry_and_a_refresh_without_a_gap(edge: RunningEdge, hand: Ha
     link = await edge.link()
     seen: list[Any] = []
     await hand.update(0, 1)
-    attached = await attach(link, hand, session=ANN, token=sign(hand.tx, "watch send", ttl_s=3.0))
+    attached = await attach(link, hand, session=ANN, token=sign(hand.tx, "watch send", ttl_s=6.0))
     assert attached["type"] == "attached"
     entries = await take(link, 2)
     seen += [entry["data"] for entry in entries]
@@ -100,7 +100,7 @@ async def test_an_expiry_and_a_refresh_without_a_gap(edge: RunningEdge, hand: Ha
 
 async def test_an_expiry_ends_a_stream_of_events_and_a_fresh_token_goes_on(edge: RunningEdge, hand: Hand) -> None:
     path = f"/v1/transactions/{hand.tx}/events"
-    headers = bearer(sign(hand.tx, ttl_s=1.5))
+    headers = bearer(sign(hand.tx, ttl_s=5.0))
     async with edge.http.stream("GET", path, headers=headers) as response:
         lines = response.aiter_lines()
         await hand.update(1)
@@ -116,7 +116,7 @@ async def test_an_expiry_ends_a_stream_of_events_and_a_fresh_token_goes_on(edge:
 
 
 async def test_an_expiry_closes_plain_mode_with_4401(edge: RunningEdge, hand: Hand) -> None:
-    async with connect(plain_url(edge, hand.tx, sign(hand.tx, "watch send", ttl_s=2.0)), proxy=None) as ws:
+    async with connect(plain_url(edge, hand.tx, sign(hand.tx, "watch send", ttl_s=5.0)), proxy=None) as ws:
         await hand.update("one")
         assert await ws.recv() == "one"
         await ws.send("in time")
@@ -135,17 +135,17 @@ async def test_a_message_in_plain_mode_without_the_right_closes_with_4403(edge: 
 
 async def test_a_fresh_token_in_time_is_not_interrupted(edge: RunningEdge, hand: Hand) -> None:
     link = await edge.link()
-    await attach(link, hand, session=ANN, token=sign(hand.tx, ttl_s=2.0))
+    await attach(link, hand, session=ANN, token=sign(hand.tx, ttl_s=5.0))
     await attach(link, hand, session=ANN, token=sign(hand.tx))
     brief = await Hand.start(hand.store)
-    await attach(link, brief, token=sign(brief.tx, ttl_s=2.5))
+    await attach(link, brief, token=sign(brief.tx, ttl_s=5.5))
     assert (await link.expect("error"))["tx"] == brief.tx  # later than the first token's end
     await hand.update("still here")
     assert await updates(link, 1) == ["still here"]
 
 
 async def test_an_expired_handshake_token_lets_nobody_attach(edge: RunningEdge, hand: Hand) -> None:
-    link = await knock(edge, sign("*", ttl_s=2.0))
+    link = await knock(edge, sign("*", ttl_s=5.0))
     await attach(link, hand)
     await link.expect("error", tx=hand.tx)
     assert (await attach(link, hand))["code"] == "unauthorized"

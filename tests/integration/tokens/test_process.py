@@ -26,7 +26,7 @@ from tests.support.waiting import PATIENCE_S
 async def test_an_edge_with_keys_listens_anywhere(redis_url: str, namespace: str, store: Store, keys: Path) -> None:
     edge = await RunningEdge(redis_url, namespace, {"host": "0.0.0.0", "token_keys": str(keys)}).start()
     try:
-        assert (await edge.http.get("/readyz")).status_code == 200
+        await edge.until_ready()
     finally:
         await edge.close()
 

@@ -54,7 +54,12 @@ async def test_the_right_of_each_request(
     assert await ask(sign(hand.tx, verb)) == status
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/v1/info"])
+async def test_readiness_needs_no_token(edge: RunningEdge) -> None:
+    await edge.until_ready()
+    await edge.until_ready(headers=bearer("rubbish"))
+
+
+@pytest.mark.parametrize("path", ["/livez", "/metrics", "/v1/info"])
 async def test_what_needs_no_token(edge: RunningEdge, path: str) -> None:
     assert (await edge.http.get(path)).status_code == 200
     assert (await edge.http.get(path, headers=bearer("rubbish"))).status_code == 200
@@ -137,7 +142,7 @@ async def test_a_messages_key_is_scoped_by_subject(edge: RunningEdge, hand: Hand
 
 async def test_a_wait_ends_with_the_token(edge: RunningEdge, hand: Hand) -> None:
     answer = await edge.http.get(
-        f"/v1/transactions/{hand.tx}/result", params={"wait_s": 60}, headers=bearer(sign(hand.tx, ttl_s=2.0))
+        f"/v1/transactions/{hand.tx}/result", params={"wait_s": 60}, headers=bearer(sign(hand.tx, ttl_s=5.0))
     )
     assert answer.status_code == 202
 
