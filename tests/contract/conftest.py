@@ -47,7 +47,7 @@ def valkey() -> Iterator[EmbeddedServer]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[EmbeddedCluster]:
-    made = EmbeddedCluster(replicas=0, config={"appendonly": "no"})
+    made = EmbeddedCluster(replicas=0, node_timeout_ms=15_000, config={"appendonly": "no"})
     asyncio.run(made.start())
     yield made
     asyncio.run(made.stop())

@@ -24,7 +24,7 @@ TX = TxId("transaction-00000001")
 
 @pytest.fixture(scope="module")
 def trio() -> Iterator[SentinelTrio]:
-    made = SentinelTrio(config={"appendonly": "no"})
+    made = SentinelTrio(down_after_ms=15_000, config={"appendonly": "no"})  # a slow server isn't a dead one
     asyncio.run(made.start())
     yield made
     asyncio.run(made.stop())
@@ -164,6 +164,8 @@ async def test_a_primary_that_dies(trio: SentinelTrio, store: Store) -> None:
     primary = await trio.primary()
     await store.link.write("SET", store.keys.probe(0), "1")
     await trio.synced()
+    for one in trio.sentinels:
+        await one.command("SENTINEL", "SET", "orbit", "down-after-milliseconds", 1_000)
     primary.kill()
 
     async def written() -> bool:
