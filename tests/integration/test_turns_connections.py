@@ -99,6 +99,7 @@ async def test_the_next_worker_tells_of_the_connect_before_the_message(house: Ho
     await house.send(tx, 1, me)
     tap = Tap(house.store)
     tap.crash_before = crash_before
+    house.linger_s = 3600.0  # however late the next message comes
     lost = await house.claim(Watching, tx, tap)
     if crash_before == 3:
         await soon(lambda: len(tap.commits) == 2)
@@ -107,6 +108,7 @@ async def test_the_next_worker_tells_of_the_connect_before_the_message(house: Ho
     await lost.kill()
     await house.attach(tx, "me")
     await house.send(tx, 3, me)
+    house.linger_s = 0.05
     stay = await house.claim(Watching, tx)
     await stay.idle()
     sent = [1, 2, 3] if crash_before == 3 else [1, 3]

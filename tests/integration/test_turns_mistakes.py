@@ -13,7 +13,6 @@ from orbit.config import Limits
 from orbit.store import types as t
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed, nothing
-from tests.support.waiting import soon
 
 LIMITS = Limits(data_bytes=200, snapshot_bytes=500)
 
@@ -203,12 +202,13 @@ async def test_a_mistake_in_a_handler(
     house: House, probe: Probe, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The turn leaves no trace, its sender is told so, the log says why, and the next message is handled."""
-    tx, stay = await house.run(Handling)
+    tx = await house.start(Handling)
     me = await house.attach(tx, "me")
     await house.send(tx, what, me)
     await house.send(tx, "fine", me)
-    await soon(lambda: stay.actor.history.head.seq == 2)
+    stay = await house.claim(Handling, tx)
     await stay.idle()
+    assert stay.actor.history.head.seq == 2
     assert await house.refusals(tx) == [("me", 1, "state_error")]
     assert await house.updates(tx) == ["fine"]
     assert stay.actor.history.committed == b'{"n":1}'
