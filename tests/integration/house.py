@@ -170,6 +170,15 @@ class House:
             if stay.actor.tx == tx:
                 stay.actor.nudge()
 
+    async def pass_time(self, tx: TxId, seconds: int) -> None:
+        """As if so much more had passed, by the server's clock, since it was last seen to."""
+        link, key = self.store.link, self.store.keys.transaction(tx)
+        await link.write("HINCRBY", key, "started", -1000 * seconds)
+        for member in await link.read("ZRANGE", f"{key}:timers", 0, -1):
+            await link.write("ZINCRBY", f"{key}:timers", -1000 * seconds, member)
+        due = self.store.keys.partition(self.store.partition_of(tx)) + ":due"
+        await link.write("ZADD", due, "XX", "INCR", -1000 * seconds, f"t:{tx}")
+
     # ---- what is seen
 
     async def log(self, tx: TxId) -> list[Entry]:

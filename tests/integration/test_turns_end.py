@@ -12,12 +12,13 @@ from pydantic import Field
 from orbit import Connection, Unloaded
 from orbit.config import RetryPolicy
 from orbit.store import types as t
+from orbit.worker.frames import current_frame
 from orbit.worker.lease import now_s
 from orbit.worker.places import waits
 from orbit.worker.surroundings import CrashLimits, Leaving
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
-from tests.support.waiting import soon
+from tests.support.waiting import PATIENCE_S, soon
 
 # ---- how run ends
 
@@ -258,23 +259,40 @@ async def test_a_long_pause_is_spent_asleep_and_goes_on_after_a_message(house: H
     assert await house.updates(tx) == [1]
 
 
-class Limited(Probed, stays_open=False, turn_timeout_s=0.05, retries=1):
+class Limited(Probed, stays_open=False, turn_timeout_s=PATIENCE_S, retries=1):
     async def run(self) -> None:
-        Probed.probe.seen.append("run")
-        await self.transaction.step("slow", asyncio.sleep, 0.1)  # a step isn't the turn's
-        Probed.probe.seen.append("turn")
+        probe, frame = Probed.probe, current_frame.get()
+        assert frame is not None
+        assert frame.limit is not None
+        probe.limit = frame.limit
+        assert left_s() is not None
+        probe.seen.append("run")
+        await self.transaction.step("slow", self.slow)
+        assert 0 < left_s() <= PATIENCE_S
+        probe.seen.append("turn")
+        probe.expire()
         await forever()
+
+    async def slow(self) -> None:
+        assert left_s() is None, "a step isn't the turn's"
+        Probed.probe.seen.append("step")
+
+
+def left_s() -> Any:
+    """For how much longer `run` may hold its turn."""
+    when = Probed.probe.limit.when()
+    return None if when is None else when - asyncio.get_running_loop().time()
 
 
 async def test_a_turn_of_run_that_takes_longer_than_it_may_counts_as_failed(house: House, probe: Probe) -> None:
     house.options["retry"] = RetryPolicy(first_s=0.01)
     tx, stay = await house.run(Limited)
     await stay.leaving()
-    assert probe.seen == ["run", "turn"] * 2
+    assert probe.seen == ["run", "step", "turn", "run", "turn"]
     assert (await house.end(tx))[1][0] == "TimeoutError"
 
 
-class Late(Probed, stays_open=False, timeout_s=0.3):
+class Late(Probed, stays_open=False, timeout_s=1800):
     async def run(self) -> None:
         Probed.probe.seen.append("run")
         await self.transaction.sleep("long", 3600)
@@ -285,10 +303,11 @@ async def test_one_that_takes_longer_than_its_timeout_s_fails_wherever_it_is(hou
     house.options["long_pause_s"] = 0.1
     tx, stay = await house.run(Late)
     await stay.idle()
+    await house.pass_time(tx, 1800)
     again = await house.claim(Late, tx)  # `due` wakes it
     await again.leaving()
     kind, text = (await house.end(tx))[1]
-    assert (kind, text) == ("TimeoutError", "it took longer than its timeout_s, 0.3 s")
+    assert (kind, text) == ("TimeoutError", "it took longer than its timeout_s, 1800 s")
 
 
 class Fatal(Probed):

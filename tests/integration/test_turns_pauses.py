@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orbit import Connection, UsageError
-from orbit.worker.lease import now_s
+from orbit.worker.lease import clock, now_s
 from orbit.worker.surroundings import Leaving
 from tests.integration.house import House, Tap
 from tests.integration.probes import Probe, Probed
@@ -41,29 +41,40 @@ async def test_a_sleep_lasts_and_commits_what_was_changed(house: House, probe: P
 @pytest.mark.parametrize("after", [False, True])
 async def test_after_a_crash_the_deadline_stands(house: House, probe: Probe, after: bool) -> None:
     """Crashed before and after the commit that records it: a sleep that was begun is not begun anew."""
-    tx = await house.start(Nap, '{"seconds": 0.4}')
+    tx = await house.start(Nap, '{"seconds": 1800}')  # the lease of a claim outlasts it
     tap = Tap(house.store)
     setattr(tap, "crash_after" if after else "crash_before", 2)
     stay = await house.claim(Nap, tx, tap)
     await tap.crashed.wait()
-    crashed_at = time.monotonic()
     await stay.kill()
-    await (await house.claim(Nap, tx)).leaving()
-    assert time.monotonic() - crashed_at < (0.5 if after else 1.0)
+    await house.pass_time(tx, 600)
+    house.linger_s = HOUR_S
+    again = await house.claim(Nap, tx)
+    await soon(lambda: again.actor.pause is not None)
+    assert sum(len(commit.timers) for commit in again.tap.commits) == (0 if after else 1)
+    until_s = again.actor.pause.until_s
+    assert until_s is not None
+    left_s = until_s - now_s()
+    assert left_s <= 1200 if after else 1200 < left_s <= 1800
+    with clock(lambda: until_s):
+        again.actor.stir()
+        await again.leaving()
     assert (await house.end(tx))[0] == "finished"
 
 
 async def test_a_long_sleep_is_spent_unloaded(house: House, probe: Probe) -> None:
     house.options["long_pause_s"] = 0.05
-    tx, stay = await house.run(Nap, '{"seconds": 0.5}')
+    tx, stay = await house.run(Nap, '{"seconds": 3600}')
     await stay.idle()
     assert probe.seen == ["run"]
+    await house.pass_time(tx, 3600)
     await (await house.claim(Nap, tx)).leaving()  # `due` wakes it
     assert probe.seen == ["run", "run", "awake"]
     assert await house.end(tx) == ("finished", "slept, and began 2 times")
 
 
 async def test_a_hand_over_in_a_sleep_waits_for_the_same_deadline(house: House, probe: Probe) -> None:
+    house.linger_s = HOUR_S  # it isn't unloaded before it is handed over
     tx, stay = await house.run(Nap, '{"seconds": 3600}')
     await soon(lambda: stay.actor.pause is not None)
     stay.actor.unload()
@@ -203,6 +214,7 @@ class Dialogue(Probed, stays_open=False):
 
 
 async def test_ask_wait_go_on(house: House, probe: Probe) -> None:
+    house.linger_s = HOUR_S  # however late the messages come
     tx, stay = await house.run(Dialogue)
     ann = await house.attach(tx, "ann", "Ann")
     await house.send(tx, "Ann", ann, "Ann")
@@ -276,13 +288,11 @@ async def test_the_time_runs_while_it_is_unloaded_and_what_came_in_time_counts(h
     """Unloaded; a message comes; nobody is there until long after the deadline: the message is taken all the same."""
     house.options["long_pause_s"] = 0.01
     for messages, outcome in ((("Ann", 7), "Ann"), ((), "nobody")):
-        tx = await house.start(Dialogue, '{"timeout_s": 0.2}')
+        tx = await house.start(Dialogue, '{"timeout_s": 3600}')
         await (await house.claim(Dialogue, tx)).idle()
         for message in messages:
             await house.send(tx, message)
-        deadline = time.monotonic() + 0.3
-        while time.monotonic() < deadline:
-            await house.store.ping()
+        await house.pass_time(tx, 3700)
         await (await house.claim(Dialogue, tx)).leaving()
         assert (await house.end(tx))[1][0] == outcome
 
@@ -341,8 +351,8 @@ async def test_who_gives_up_while_the_message_is_read_has_taken_nothing(house: H
         return await read_message(*args)
 
     tap.read_message = slowly  # type: ignore[attr-defined]
-    stay = await house.claim(Impatient, tx, tap)
     await house.send(tx, "hello")
+    stay = await house.claim(Impatient, tx, tap)
     await stay.leaving()
     assert probe.seen == ["gave up"]
     assert await house.end(tx) == ("finished", ["hello"])
