@@ -12,6 +12,7 @@ from orbit.store import types as t
 from tests.integration.fleet import Fleet, status, until
 from tests.integration.house import House, Tap
 from tests.integration.probes import Probe, Probed
+from tests.support.waiting import soon
 
 
 class Alarm(Probed):
@@ -128,9 +129,10 @@ async def _until_either(stay: Any, tap: Tap) -> None:
 class FromRun(Probed, stays_open=False):
     async def run(self) -> list[str]:
         await self.transaction.set_timer("once", 0.05)
-        await self.transaction.set_timer("never", 0.1)
+        await self.transaction.set_timer("never", 3600)
         await self.transaction.cancel_timer("never")
-        await self.transaction.sleep("wait", 1.5)
+        Probed.probe.counts["set"] += 1
+        await self.transaction.wait_message("go")
         return Probed.probe.seen
 
     async def on_timer(self, name: str) -> None:
@@ -139,10 +141,17 @@ class FromRun(Probed, stays_open=False):
 
 async def test_in_run_it_is_set_once_though_run_begins_again(house: House, probe: Probe, fleet: Fleet) -> None:
     tx = await house.start(FromRun)
-    first = await fleet.worker(FromRun)
+    first = await fleet.worker(FromRun, linger_s=3600.0)
     await until(house.store, tx, lambda found: found.number >= 3)
-    await fleet.worker(FromRun)
+    await fleet.worker(FromRun, linger_s=3600.0)
     await fleet.drain(first)
+    await soon(lambda: probe.counts["set"] >= 2)
+
+    async def none_left() -> bool:
+        return not await house.store.link.read("EXISTS", house.store.keys.transaction(tx) + ":timers")
+
+    await soon(none_left)
+    await house.send(tx, "go")
     await until(house.store, tx, status("finished"))
     assert probe.seen == ["once"]
 
