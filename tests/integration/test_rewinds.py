@@ -28,7 +28,7 @@ from orbit.verify.proxy import Proxy
 from tests.integration.edge_bench import RunningEdge
 from tests.integration.fleet import Fleet
 from tests.support.past import Past
-from tests.support.waiting import PATIENCE_S, soon
+from tests.support.waiting import SCENE_S, soon
 
 ANN, BOB = "ann-" + "a" * 16, "bob-" + "b" * 16
 
@@ -86,7 +86,7 @@ async def store(redis_url: str, namespace: str) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def tx(store: Store, fleet: Fleet) -> TxId:
-    await fleet.worker(Ledger)
+    await fleet.worker(Ledger, lease_s=2.0)
     return await started(store)
 
 
@@ -168,7 +168,7 @@ async def test_a_grant_that_is_lost(past: Past, edge: RunningEdge, store: Store,
     """The worker's commit under it is refused; the transaction is claimed anew, and no epoch is there twice."""
     tx = await started(store)
     await past.remember()
-    worker = await fleet.worker(Ledger, linger_s=30.0)
+    worker = await fleet.worker(Ledger, lease_s=2.0, linger_s=30.0)
     ann = await edge.link()
     await attach(ann, tx, session=ANN)
     await send(ann, tx, 1, 1)
@@ -201,7 +201,7 @@ async def test_a_message_that_is_lost_after_it_was_read(past: Past, edge: Runnin
 
 
 async def test_a_start_that_is_lost(past: Past, edge: RunningEdge, store: Store, fleet: Fleet) -> None:
-    await fleet.worker(Ledger, linger_s=30.0)
+    await fleet.worker(Ledger, lease_s=2.0, linger_s=30.0)
     await past.remember()
     tx, ann = await started(store), await edge.link()
     await attach(ann, tx, session=ANN)
@@ -288,7 +288,7 @@ async def test_clients_that_go_on_sending_miss_nothing_in_silence(
     """Redis goes back again and again while clients, written from the public page alone, send without a pause: each
     message with a receipt is handled once or reported as lost, and what each saw is one log, or it was told."""
     rng = random.Random(seed)
-    await fleet.worker(Ledger)
+    await fleet.worker(Ledger, lease_s=2.0)
     transactions = [await started(store) for _ in range(2)]
     clients = [
         WireClient([edge.url, other_edge.url], name=f"client {n}", rng=random.Random(rng.random())) for n in range(3)
@@ -305,7 +305,7 @@ async def test_clients_that_go_on_sending_miss_nothing_in_silence(
                 follower.send({"client": name, "n": 100 + numbers[name, follower.tx]})
             await follower.until_stored()
 
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(SCENE_S):
         talking = [asyncio.create_task(talk(follower)) for follower in followers]
         for _ in range(4):
             at = sum(numbers.values())

@@ -24,8 +24,10 @@ from orbit.verify.proxy import Proxy
 from orbit.worker.actor import Actor
 from orbit.worker.config import WorkerConfig
 from orbit.worker.discover import spec_of
+from orbit.worker.lease import now_s
+from orbit.worker.renewer import PATIENCE
 from orbit.worker.worker import WorkerError, run_worker
-from tests.integration.fleet import Fleet, status, until
+from tests.integration.fleet import LEASE_S, Fleet, status, until
 from tests.integration.house import House
 from tests.integration.probes import Probe, Probed, forever, steps_of_the_loop
 from tests.support.waiting import PATIENCE_S, soon
@@ -154,10 +156,10 @@ async def test_each_transaction_goes_to_one_of_several_workers(house: House, fle
 async def test_a_drained_worker_hands_over_in_milliseconds(
     house: House, fleet: Fleet, measured: Callable[[str], None]
 ) -> None:
-    first = await fleet.worker(Endless, lease_s=30.0)
+    first = await fleet.worker(Endless)
     tx = await house.start(Endless)
     before = await until(house.store, tx, lambda found: found.number > 10)
-    await fleet.worker(Endless, lease_s=30.0)
+    await fleet.worker(Endless)
     took_s = await fleet.drain(first)
     began = time.perf_counter()
     after = await until(house.store, tx, lambda found: found.owner not in ("", before.owner))
@@ -166,7 +168,7 @@ async def test_a_drained_worker_hands_over_in_milliseconds(
     updates = await house.updates(tx)
     assert updates == list(range(1, len(updates) + 1))
     assert after.crashes == 0
-    assert took_s < 1
+    assert took_s < LEASE_S / 2, "it waits for no lease"
 
 
 async def test_a_draining_worker_stays_out_of_the_register(
@@ -200,7 +202,7 @@ async def test_a_stuck_plain_hook_does_not_hold_a_drain(house: House, fleet: Fle
     worker = await fleet.worker(Stuck, drain_s=0.2)
     tx = await house.start(Stuck)
     await probe.there.wait()
-    assert await fleet.drain(worker) < 3
+    assert await fleet.drain(worker) < LEASE_S / 2
     found = await house.store.get(tx)
     assert found is not None
     assert found.status == "pending"
@@ -220,19 +222,19 @@ class Blocking(Probed):
     async def run(self) -> None:
         probe = Probed.probe
         await self.transaction.send_update("before")
-        threading.Event().wait(2.5)  # more than two leases
+        threading.Event().wait(3.5)  # longer than its lease
         await self.transaction.send_update("after")
         probe.there.set()
         await self.transaction.step("wait", forever)
 
 
 async def test_a_blocked_loop_does_not_lose_its_leases_at_once(house: House, fleet: Fleet, probe: Probe) -> None:
-    worker = await fleet.worker(Blocking, lease_s=1.0)
+    worker = await fleet.worker(Blocking, lease_s=3.0)
     tx = await house.start(Blocking)
     await probe.there.wait()
     assert await house.updates(tx) == ["before", "after"]
     assert worker.metrics.lost._value.get() == 0
-    assert worker.metrics.blocked._value.get() == 1
+    assert worker.metrics.blocked._value.get() >= 1
 
 
 class Slow(Probed, stays_open=False):
@@ -248,11 +250,11 @@ class Slow(Probed, stays_open=False):
 
 
 async def test_leases_are_renewed_while_a_step_runs(house: House, fleet: Fleet, probe: Probe) -> None:
-    await fleet.worker(Slow, lease_s=1.0)
+    await fleet.worker(Slow, lease_s=3.0)
     tx = await house.start(Slow)
     leases: set[float] = set()
     key = house.store.keys.transaction(tx)
-    while len(leases) < 5:
+    while len(leases) < 5:  # for longer than one lease
         leases.add(await house.store.link.read("HGET", key, "lease"))
         await until(house.store, tx, lambda found: True)
     probe.go.set()
@@ -333,16 +335,17 @@ async def test_what_is_past_its_retention_is_removed(house: House, fleet: Fleet)
 
 
 async def test_a_loop_that_is_silent_for_long_loses_its_leases(house: House, fleet: Fleet, probe: Probe) -> None:
-    worker = await fleet.worker(Slow, lease_s=0.3)
+    worker = await fleet.worker(Slow, lease_s=2.0)
     tx = await house.start(Slow)
     await probe.begun.wait()
+    worker._renewer._pulse.stop()  # as a loop that hangs gives no sign of life, and looks at no deadline
+    worker._renewer._pulse._last_s -= PATIENCE * 2.0  # and gave none for so long that it is renewed no more
+    worker._renewer._lapses.close()
     before = await house.store.get(tx)
     assert before is not None
-    worker._renewer._pulse.stop()  # as a loop that hangs gives no sign of life, and looks at no deadline
-    worker._renewer._lapses.close()
-    await fleet.worker(Slow, lease_s=0.3)
+    await fleet.worker(Slow, lease_s=2.0)
     after = await until(house.store, tx, lambda found: found.epoch != before.epoch)
-    assert after.crashes == 1
+    assert after.crashes > before.crashes
     probe.go.set()
     await until(house.store, tx, status("finished"))
     assert probe.seen.count("slow") >= 2
@@ -393,6 +396,7 @@ class Watched(Probed, stays_open=False):
         try:
             await asyncio.get_running_loop().create_future()
         finally:
+            probe.seen.append(now_s())
             probe.there.set()
 
 
@@ -404,15 +408,14 @@ async def test_a_worker_that_can_not_renew_stops_what_runs_before_its_lease_is_a
         cut_off = await fleet.worker(Watched, lease_s=2.0, redis=proxy.url)
         tx = await house.start(Watched)
         await probe.begun.wait()
-        before = await house.store.get(tx)
-        assert before is not None
         proxy.hold()
         await probe.there.wait()
         lease_ms = float(await house.store.link.read("HGET", house.store.keys.transaction(tx), "lease"))
-        assert await house.store.now_ms(tx) < lease_ms, "it was still its own when its code was stopped"
+        expires_s = (lease_ms - await house.store.now_ms(tx)) / 1000 + now_s()
+        assert probe.seen[0] < expires_s, "it was still its own when its code was stopped"
         assert cut_off.metrics.lapsed._value.get() == 1
         probe.go.set()
-        await fleet.worker(Watched, lease_s=2.0)
+        await fleet.worker(Watched)
         await until(house.store, tx, status("finished"))
         assert await house.end(tx) == ("finished", 2)
         proxy.release()
@@ -443,8 +446,8 @@ async def test_what_can_not_even_begin_in_a_process_of_its_own_fails_in_the_end(
     """Each process for it dies before it has looked at the transaction: nobody there could ever give it up."""
     dying = (sys.executable, "-c", "raise SystemExit(66)")
     tx = await house.start(Numbers)
-    await house.store.link.write("HSET", house.store.keys.transaction(tx), "crashes", "4")
-    await fleet.worker(Numbers, lease_s=0.3, alone=dying)
+    await house.store.link.write("HSET", house.store.keys.transaction(tx), "crashes", "6")
+    await fleet.worker(Numbers, lease_s=2.0, alone=dying)
     found = await until(house.store, tx, status("failed"))
     assert found.crashes == 8
     assert await house.end(tx) == ("failed", ("Crashed", "its workers were lost 8 times"))
