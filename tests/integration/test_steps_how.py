@@ -271,7 +271,7 @@ async def test_at_its_time_limit_the_process_is_ended(
     house: House, probe: Probe, processes: Processes, tmp_path: Any
 ) -> None:
     path = tmp_path / "pid"
-    _, (kind, _) = await run_in_process(house, "burn", str(path), timeout_s=2.0)
+    _, (kind, _) = await run_in_process(house, "burn", str(path), timeout_s=5.0)
     assert kind == "TimeoutError"
     await soon(lambda: not alive(int(path.read_text())))
 

@@ -53,14 +53,14 @@ class Slow:
     """Takes its time to be read, as a large module does to be imported."""
 
     def __reduce__(self) -> Any:
-        return time.sleep, (0.5,)
+        return time.sleep, (2.0,)
 
 
 async def test_the_time_limit_counts_from_the_call_on() -> None:
     """The start of the process, and what it imports, is no part of the step's time."""
     processes = Processes(1)
     try:
-        assert await processes.run(Job("reads", "key", 1, repr, (Slow(),), {}), nobody, timeout_s=0.4) == "None"
+        assert await processes.run(Job("reads", "key", 1, repr, (Slow(),), {}), nobody, timeout_s=1.5) == "None"
         with pytest.raises(TimeoutError):
             await processes.run(WAITS, nobody, timeout_s=0.01)
     finally:
