@@ -12,7 +12,7 @@ from orbit.verify.client import WireClient
 from orbit.verify.conversation import check_trace
 from orbit.verify.follower import Follower, GaveUp
 from orbit.verify.logs import check_complete, check_logs, check_messages
-from orbit.verify.trace import LogEntry
+from orbit.verify.trace import LogEntry, seq_of
 
 CLIENTS_EACH = 4
 """How many clients follow each transaction."""
@@ -61,6 +61,13 @@ class Crowd:
                 self.forgive(follower)
             client.hop(rude=rng.random() < 0.5)
 
+    def heads(self) -> dict[str, int]:
+        """How far each transaction has come, as far as anyone of the crowd knows."""
+        heads: dict[str, int] = {}
+        for follower in self.followers:
+            heads[follower.tx] = max(heads.get(follower.tx, 0), seq_of(follower.cursor))
+        return heads
+
     def forgive(self, follower: Follower) -> None:
         """A client that hops so often may be replaced by its own late attaches: the person at it tries again."""
         if follower.gave_up == "replaced":
@@ -82,7 +89,8 @@ async def settle(crowd: Crowd) -> None:
     try:
         async with asyncio.timeout(SETTLE_S):
             for follower in crowd.followers:
-                await patiently(crowd, follower, lambda f: not f.queue)
+                await patiently(crowd, follower, lambda f: not f.queue or f.end)
+                assert follower.end is None, f"{crowd.name(follower)}: it is over, unasked: {follower.end}"
             for follower in {follower.tx: follower for follower in crowd.followers}.values():
                 crowd.say(follower, "finish")
             for follower in crowd.followers:
@@ -90,7 +98,7 @@ async def settle(crowd: Crowd) -> None:
     except TimeoutError:
         waiting = [
             f"{crowd.name(f)}: attached {f.attached}, asked {f.asked}, at {f.cursor}, queue {f.queue}, {f.gave_up}"
-            for f in crowd.followers
+            for f in sorted(crowd.followers, key=lambda f: not f.queue)
             if f.end is None
         ]
         raise AssertionError("never came to rest:\n" + "\n".join(waiting[:20])) from None
