@@ -19,6 +19,7 @@ import pytest
 from orbit import Broker, Client
 from orbit.protocol.messages import End, Update
 from tests.support.processes import Process, Stage
+from tests.support.waiting import soon
 from tests.system.conftest import STATES
 from tests.system.crowd import set_within
 from tests.system.states.orders import LINES
@@ -61,13 +62,22 @@ class Shop:
                 await asyncio.wait(customers)
 
     async def _kill(self, stop: asyncio.Event) -> None:
-        """Kill one worker after another, and have others started in their place meanwhile."""
+        """Kill some workers at once, or all, and have others started in their place meanwhile.
+
+        Not before each order has moved on since the last time: one whose workers are lost again and again without that
+        is given up, by rights, as the cause of it.
+        """
         async with asyncio.TaskGroup() as starting:
             while not await set_within(stop, self.rng.uniform(0.2, 2.0)):
-                if self._workers:
+                marks = {tx: len(seen) for tx, seen in self.seen.items() if tx not in self.results}
+                for _ in range(self.rng.randint(1, len(self._workers))):
                     await self._workers.pop(self.rng.randrange(len(self._workers))).kill()
                     self.kills += 1
                     starting.create_task(self.add_worker())
+                await soon(lambda marks=marks: self._workers and all(self._moved(tx, n) for tx, n in marks.items()))  # type: ignore[misc]
+
+    def _moved(self, tx: str, since: int) -> bool:
+        return tx in self.results or len(self.seen[tx]) > since
 
     async def _buy(self, broker: Broker, client: Client, stop: asyncio.Event) -> None:
         while not stop.is_set():
